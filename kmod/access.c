@@ -1,0 +1,738 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Accesses: a buffer open for the devices of a domain (Begin)
+ *
+ * Placed means: it has an address. In a translated domain that is a range of
+ * the domain's space, entered in every hardware domain there is; in a direct
+ * one the physical address, entered in the DMA API for every device there is.
+ *
+ * Once an access is closed, an IOMMU has cut devices off, and the pages may be
+ * freed. Without one they linger in the domain until its devices have proven
+ * quiet; those of a device that does not are quarantined.
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/capability.h>
+#include <linux/dma-mapping.h>
+#include <linux/iommu.h>
+#include <linux/module.h>
+#include <linux/security.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+
+#include "kosdma.h"
+
+static DEFINE_MUTEX(kosdma_quarantine_lock);
+static LIST_HEAD(kosdma_quarantine);	/* by kosdma_access::domain_node */
+
+/* --- addresses -------------------------------------------------------------- */
+
+/* Page sizes that every hardware domain of the domain has. */
+static unsigned long kosdma_access_pgsizes(struct kosdma_domain *domain)
+{
+	unsigned long pgsizes = ULONG_MAX;
+	struct kosdma_hwdom *hwdom;
+
+	list_for_each_entry(hwdom, &domain->hwdoms, node)
+		pgsizes &= hwdom->iommu->pgsize_bitmap;
+	return pgsizes;
+}
+
+/*
+ * Alignment of the IOVA: that of the blocks that were asked for, so that they
+ * can be listed, and of the largest IOMMU page that the largest block can fill.
+ */
+static u64 kosdma_access_align(struct kosdma_access *access)
+{
+	struct kosdma_buffer *buffer = access->buffer;
+	unsigned long pgsizes = kosdma_access_pgsizes(access->domain);
+
+	pgsizes &= GENMASK(ilog2(buffer->sgt.sgl->length), PAGE_SHIFT);
+	return max_t(u64, (u64)PAGE_SIZE << buffer->order, 1ULL << __fls(pgsizes));
+}
+
+/**
+ * kosdma_access_map_hwdom() - enter a placed access in a hardware domain
+ * @access: has its IOVA
+ * @hwdom: one that does not have it
+ *
+ * Return: 0 or an errno; then nothing is mapped.
+ */
+int kosdma_access_map_hwdom(struct kosdma_access *access, struct kosdma_hwdom *hwdom)
+{
+	u64 bytes = kosdma_buffer_bytes(access->buffer);
+	int prot = IOMMU_CACHE;
+	ssize_t mapped;
+
+	lockdep_assert_held(&access->domain->lock);
+	if (access->attr & KOSDMA_ATTR_TO_DEVICE)
+		prot |= IOMMU_READ;
+	if (access->attr & KOSDMA_ATTR_FROM_DEVICE)
+		prot |= IOMMU_WRITE;
+	mapped = kosdma_iommu_map_sgtable(hwdom->iommu, access->iova.start,
+					  &access->buffer->sgt, prot);
+	if (mapped == bytes)
+		return 0;
+	if (mapped > 0)
+		iommu_unmap(hwdom->iommu, access->iova.start, mapped);
+	return mapped == -EOPNOTSUPP ? mapped : -ENOMEM;
+}
+
+static void kosdma_access_unmap_hwdom(struct kosdma_access *access, struct kosdma_hwdom *hwdom)
+{
+	/* Unmaps and flushes. We know what is mapped, so what it returns tells us nothing. */
+	iommu_unmap(hwdom->iommu, access->iova.start, kosdma_buffer_bytes(access->buffer));
+}
+
+static enum dma_data_direction kosdma_access_direction(const struct kosdma_access *access)
+{
+	switch (access->attr) {
+	case KOSDMA_ATTR_TO_DEVICE:
+		return DMA_TO_DEVICE;
+	case KOSDMA_ATTR_FROM_DEVICE:
+		return DMA_FROM_DEVICE;
+	default:
+		return DMA_BIDIRECTIONAL;
+	}
+}
+
+/* Take the first @count blocks of an access from the DMA API's view of a device. */
+static void kosdma_access_unmap_blocks(struct kosdma_access *access, struct kosdma_device *dev,
+				       unsigned int count)
+{
+	struct scatterlist *sg;
+	unsigned int i;
+
+	for_each_sg(access->buffer->sgt.sgl, sg, count, i)
+		dma_unmap_page_attrs(&dev->pdev->dev, sg_phys(sg), sg->length,
+				     kosdma_access_direction(access), DMA_ATTR_SKIP_CPU_SYNC);
+}
+
+/**
+ * kosdma_access_map_device() - enter an access for a device without IOMMU
+ * @access: in a direct domain
+ * @dev: one of its devices
+ *
+ * Return: 0; -EOPNOTSUPP if the device would see another address than the
+ * physical one (a bounce buffer, say); then nothing is mapped.
+ */
+int kosdma_access_map_device(struct kosdma_access *access, struct kosdma_device *dev)
+{
+	struct scatterlist *sg;
+	unsigned int i;
+	dma_addr_t addr;
+
+	lockdep_assert_held(&access->domain->lock);
+	for_each_sg(access->buffer->sgt.sgl, sg, access->buffer->sgt.orig_nents, i) {
+		addr = dma_map_page_attrs(&dev->pdev->dev, sg_page(sg), 0, sg->length,
+					  kosdma_access_direction(access),
+					  DMA_ATTR_SKIP_CPU_SYNC);
+		if (dma_mapping_error(&dev->pdev->dev, addr))
+			goto err_unmap;
+		if (addr != sg_phys(sg)) {
+			dma_unmap_page_attrs(&dev->pdev->dev, addr, sg->length,
+					     kosdma_access_direction(access),
+					     DMA_ATTR_SKIP_CPU_SYNC);
+			goto err_unmap;
+		}
+	}
+	return 0;
+
+err_unmap:
+	kosdma_access_unmap_blocks(access, dev, i);
+	return -EOPNOTSUPP;
+}
+
+/* Undo kosdma_access_map_device(). */
+void kosdma_access_unmap_device(struct kosdma_access *access, struct kosdma_device *dev)
+{
+	kosdma_access_unmap_blocks(access, dev, access->buffer->sgt.orig_nents);
+}
+
+/* Last address of a placed access. */
+u64 kosdma_access_last(const struct kosdma_access *access)
+{
+	struct scatterlist *sg;
+	unsigned int i;
+	u64 last = 0;
+
+	if (access->domain->mode == KOSDMA_MODE_TRANSLATED)
+		return access->iova.start + kosdma_buffer_bytes(access->buffer) - 1;
+	for_each_sg(access->buffer->sgt.sgl, sg, access->buffer->sgt.orig_nents, i)
+		last = max_t(u64, last, sg_phys(sg) + sg->length - 1);
+	return last;
+}
+
+static int kosdma_access_place_translated(struct kosdma_access *access)
+{
+	struct kosdma_domain *domain = access->domain;
+	struct kosdma_hwdom *hwdom, *undo;
+	u64 limit = domain->limit;
+	int ret;
+
+	if (access->buffer->attr & KOSDMA_ATTR_ZONE_DMA32)
+		limit = min_t(u64, limit, DMA_BIT_MASK(32));
+	if (!kosdma_iova_alloc(&domain->space, &access->iova, kosdma_buffer_bytes(access->buffer),
+			       PAGE_SIZE, kosdma_access_align(access), limit))
+		return -EDQUOT;
+
+	list_for_each_entry(hwdom, &domain->hwdoms, node) {
+		ret = kosdma_access_map_hwdom(access, hwdom);
+		if (ret)
+			goto err_unmap;
+	}
+	return 0;
+
+err_unmap:
+	list_for_each_entry(undo, &domain->hwdoms, node) {
+		if (undo == hwdom)
+			break;
+		kosdma_access_unmap_hwdom(access, undo);
+	}
+	kosdma_iova_remove(&domain->space, &access->iova);
+	return ret;
+}
+
+static int kosdma_access_place_direct(struct kosdma_access *access)
+{
+	struct kosdma_domain *domain = access->domain;
+	struct kosdma_device *dev, *undo;
+	int ret;
+
+	if (!access->buffer->physical)
+		return -EBADFD;
+	if (kosdma_access_last(access) > domain->limit)
+		return -EDQUOT;
+	list_for_each_entry(dev, &domain->devices, domain_node) {
+		ret = kosdma_access_map_device(access, dev);
+		if (ret)
+			goto err_unmap;
+	}
+	return 0;
+
+err_unmap:
+	list_for_each_entry(undo, &domain->devices, domain_node) {
+		if (undo == dev)
+			break;
+		kosdma_access_unmap_device(access, undo);
+	}
+	return ret;
+}
+
+/**
+ * kosdma_access_place() - give an access its address
+ * @access: without one; its domain has a device
+ *
+ * Return: 0 or an errno; then it still has none.
+ */
+int kosdma_access_place(struct kosdma_access *access)
+{
+	struct kosdma_domain *domain = access->domain;
+	int ret;
+
+	lockdep_assert_held(&domain->lock);
+	if (domain->mode == KOSDMA_MODE_TRANSLATED)
+		ret = kosdma_access_place_translated(access);
+	else
+		ret = kosdma_access_place_direct(access);
+	if (ret)
+		return ret;
+	access->placed = true;
+	domain->placed++;
+	return 0;
+}
+
+/**
+ * kosdma_access_unplace() - take an access' address away
+ * @access: placed
+ *
+ * Behind an IOMMU, no device reaches the buffer through it when this returns.
+ */
+void kosdma_access_unplace(struct kosdma_access *access)
+{
+	struct kosdma_domain *domain = access->domain;
+	struct kosdma_hwdom *hwdom;
+	struct kosdma_device *dev;
+
+	lockdep_assert_held(&domain->lock);
+	if (domain->mode == KOSDMA_MODE_TRANSLATED) {
+		list_for_each_entry(hwdom, &domain->hwdoms, node)
+			kosdma_access_unmap_hwdom(access, hwdom);
+		kosdma_iova_remove(&domain->space, &access->iova);
+	} else {
+		list_for_each_entry(dev, &domain->devices, domain_node)
+			kosdma_access_unmap_device(access, dev);
+	}
+	access->placed = false;
+	domain->placed--;
+}
+
+/* --- death -------------------------------------------------------------------- */
+
+/* The access has ended, but a device may still write to the pages. */
+static void kosdma_access_keep(struct kosdma_access *access)
+{
+	lockdep_assert_held(&access->domain->lock);
+	kosdma_object_get(&access->obj);
+	kosdma_object_pin(&access->buffer->obj);
+	list_add_tail(&access->domain_node, &access->domain->lingering);
+}
+
+/**
+ * kosdma_access_settle() - decide about the lingering accesses of a domain
+ * @domain: locked; devices may have left it
+ * @done: gets those whose pages nobody writes any more, for
+ *	kosdma_access_release()
+ *
+ * While the domain has devices, they linger on. When it has none, they are done,
+ * or quarantined if a device left without proof that it is quiet.
+ */
+void kosdma_access_settle(struct kosdma_domain *domain, struct list_head *done)
+{
+	struct kosdma_access *access, *next;
+
+	lockdep_assert_held(&domain->lock);
+	if (!list_empty(&domain->devices))
+		return;
+	if (!domain->unquiet) {
+		list_splice_init(&domain->lingering, done);
+		return;
+	}
+	list_for_each_entry_safe(access, next, &domain->lingering, domain_node) {
+		access->suspect = pci_dev_get(domain->unquiet);
+		__module_get(THIS_MODULE);
+		pci_warn(access->suspect, "may still write: %lu pages quarantined\n",
+			 access->buffer->npages);
+		mutex_lock(&kosdma_quarantine_lock);
+		list_move_tail(&access->domain_node, &kosdma_quarantine);
+		mutex_unlock(&kosdma_quarantine_lock);
+	}
+}
+
+/* Let go of the pages of accesses that linger no longer. */
+void kosdma_access_release(struct list_head *done)
+{
+	struct kosdma_access *access, *next;
+
+	list_for_each_entry_safe(access, next, done, domain_node) {
+		list_del(&access->domain_node);
+		kosdma_buffer_unuse(access->buffer);
+		kosdma_object_unpin(&access->buffer->obj);
+		kosdma_object_put(&access->obj);
+		cond_resched();
+	}
+}
+
+/**
+ * kosdma_quarantine_release() - a device is quiet, or gone: free what it kept
+ * @pdev: the device
+ */
+void kosdma_quarantine_release(struct pci_dev *pdev)
+{
+	struct kosdma_access *access, *next;
+	LIST_HEAD(done);
+
+	mutex_lock(&kosdma_quarantine_lock);
+	list_for_each_entry_safe(access, next, &kosdma_quarantine, domain_node) {
+		if (access->suspect == pdev)
+			list_move_tail(&access->domain_node, &done);
+	}
+	mutex_unlock(&kosdma_quarantine_lock);
+
+	list_for_each_entry(access, &done, domain_node) {
+		pci_dev_put(access->suspect);
+		access->suspect = NULL;
+		module_put(THIS_MODULE);
+	}
+	kosdma_access_release(&done);
+}
+
+/**
+ * kosdma_access_end() - close an access
+ * @access: behind an IOMMU, devices are cut off when this returns
+ * @how: why
+ *
+ * Called without locks. Never touches the device.
+ */
+void kosdma_access_end(struct kosdma_access *access, enum kosdma_end how)
+{
+	struct kosdma_domain *domain = access->domain;
+	struct kosdma_buffer *buffer = access->buffer;
+	LIST_HEAD(done);
+
+	mutex_lock(&domain->lock);
+	if (!access->done) {
+		bool written = domain->mode == KOSDMA_MODE_DIRECT &&
+			       (access->placed || domain->unquiet);
+
+		access->done = true;
+		if (access->placed)
+			kosdma_access_unplace(access);
+		list_del(&access->domain_node);
+		mutex_lock(&buffer->lock);
+		list_del(&access->buffer_node);
+		mutex_unlock(&buffer->lock);
+		if (written) {
+			kosdma_access_keep(access);
+			kosdma_access_settle(domain, &done);
+		} else {
+			kosdma_buffer_unuse(buffer);
+		}
+	}
+	mutex_unlock(&domain->lock);
+	kosdma_object_set_ended(&access->obj, how);
+	kosdma_use_del(&access->use);
+	kosdma_access_release(&done);
+}
+
+static void kosdma_access_object_end(struct kosdma_object *obj, enum kosdma_end how)
+{
+	kosdma_access_end(to_access(obj), how);
+}
+
+static void kosdma_access_free(struct kosdma_object *obj)
+{
+	struct kosdma_access *access = to_access(obj);
+
+	kosdma_object_put(&access->buffer->obj);
+	kosdma_domain_put(access->domain);
+	kfree(access);
+}
+
+static void kosdma_access_show(struct seq_file *m, struct kosdma_object *obj)
+{
+	struct kosdma_access *access = to_access(obj);
+	struct kosdma_domain *domain = access->domain;
+
+	seq_printf(m, "kosdma-buffer:\t%u\n", access->buffer->obj.sid);
+	seq_printf(m, "kosdma-domain:\t%u\n", domain->obj.sid);
+	mutex_lock(&domain->lock);
+	if (access->placed && domain->mode == KOSDMA_MODE_TRANSLATED)
+		seq_printf(m, "kosdma-iova:\t%#llx-%#llx\n", access->iova.start,
+			   kosdma_access_last(access));
+	mutex_unlock(&domain->lock);
+}
+
+static const struct kosdma_object_ops kosdma_access_ops = {
+	.type = KOSDMA_HANDLE_ACCESS,
+	.name = "[kosdma-access]",
+	.end = kosdma_access_object_end,
+	.free = kosdma_access_free,
+	.show = kosdma_access_show,
+};
+
+/* --- ioctls -------------------------------------------------------------------- */
+
+/* An access that is open nowhere yet, with one reference. */
+static struct kosdma_access *kosdma_access_new(struct kosdma_domain *domain,
+					       struct kosdma_buffer *buffer, u32 attr)
+{
+	struct kosdma_access *access;
+	int ret;
+
+	access = kzalloc(sizeof(*access), GFP_KERNEL_ACCOUNT);
+	if (!access)
+		return ERR_PTR(-ENOMEM);
+	ret = kosdma_object_init(&access->obj, &kosdma_access_ops);
+	if (ret) {
+		kfree(access);
+		return ERR_PTR(ret);
+	}
+	kosdma_object_get(&domain->obj);
+	access->domain = domain;
+	kosdma_object_get(&buffer->obj);
+	access->buffer = buffer;
+	access->attr = attr;
+	return access;
+}
+
+/* Open it. On failure it has ended. */
+static int kosdma_access_open(struct kosdma_access *access, struct kosdma_handle *source)
+{
+	struct kosdma_domain *domain = access->domain;
+	struct kosdma_buffer *buffer = access->buffer;
+	int ret;
+
+	mutex_lock(&domain->lock);
+	if (domain->closed) {
+		ret = -EBADF;
+		goto err_unlock;
+	}
+	if (domain->mode == KOSDMA_MODE_DIRECT && !list_empty(&domain->devices) &&
+	    !capable(CAP_SYS_RAWIO)) {
+		ret = -EPERM;
+		goto err_unlock;
+	}
+	mutex_lock(&buffer->lock);
+	ret = kosdma_buffer_use(buffer);
+	if (!ret)
+		list_add_tail(&access->buffer_node, &buffer->accesses);
+	mutex_unlock(&buffer->lock);
+	if (ret)
+		goto err_unlock;
+	list_add_tail(&access->domain_node, &domain->accesses);
+
+	/* A revoke that comes now waits for the domain's lock. */
+	ret = kosdma_use_add(&access->use, &access->obj, source);
+	if (!ret && !list_empty(&domain->devices))
+		ret = kosdma_access_place(access);
+	mutex_unlock(&domain->lock);
+	if (ret)
+		kosdma_access_end(access, KOSDMA_ENDED);
+	return ret;
+
+err_unlock:
+	access->done = true;
+	mutex_unlock(&domain->lock);
+	return ret;
+}
+
+int kosdma_ioctl_access_begin(struct kosdma_ucmd *ucmd)
+{
+	struct kosdma_access_begin *cmd = ucmd->cmd;
+	struct kosdma_process *process;
+	struct kosdma_access *access;
+	struct kosdma_buffer *buffer;
+	struct kosdma_domain *domain;
+	struct kosdma_handle *source;
+	u32 attr;
+	int ret;
+
+	source = kosdma_handle_get(cmd->handle, KOSDMA_HANDLE_BUFFER, KOSDMA_RIGHT_DMA_BEGIN);
+	if (IS_ERR(source))
+		return PTR_ERR(source);
+	buffer = to_buffer(source->obj);
+
+	attr = READ_ONCE(buffer->attr) & KOSDMA_ATTR_DIRECTION;
+	if (!(source->rights & KOSDMA_RIGHT_DMA_READ))
+		attr &= ~KOSDMA_ATTR_TO_DEVICE;
+	if (!(source->rights & KOSDMA_RIGHT_DMA_WRITE))
+		attr &= ~KOSDMA_ATTR_FROM_DEVICE;
+	ret = -EACCES;
+	if (!attr)
+		goto out_source;
+
+	process = kosdma_process_current();
+	if (IS_ERR(process)) {
+		ret = PTR_ERR(process);
+		goto out_source;
+	}
+	domain = kosdma_domain_get(cmd->domain, process);
+	kosdma_process_put(process);
+	if (IS_ERR(domain)) {
+		ret = PTR_ERR(domain);
+		goto out_source;
+	}
+
+	access = kosdma_access_new(domain, buffer, attr);
+	kosdma_domain_put(domain);
+	if (IS_ERR(access)) {
+		ret = PTR_ERR(access);
+		goto out_source;
+	}
+	ret = kosdma_access_open(access, source);
+	if (!ret) {
+		ret = kosdma_handle_create(ucmd, &access->obj, KOSDMA_RIGHT_GET_SID, NULL, NULL,
+					   &cmd->out_handle);
+		if (ret)
+			kosdma_access_end(access, KOSDMA_ENDED);
+	}
+	kosdma_object_put(&access->obj);
+out_source:
+	kosdma_handle_put(source);
+	return ret;
+}
+
+/* A list of blocks on its way to user space. */
+struct kosdma_list {
+	u64 __user *to;
+	u32 count;
+	u32 order_min;
+	unsigned int fill;
+	u64 chunk[32];
+};
+
+static int kosdma_list_flush(struct kosdma_list *list)
+{
+	unsigned int done = list->count - list->fill;
+
+	if (list->to && list->fill &&
+	    copy_to_user(list->to + done, list->chunk, list->fill * sizeof(u64)))
+		return -EFAULT;
+	list->fill = 0;
+	return 0;
+}
+
+/* List a range as power-of-two blocks, each aligned to its size. */
+static int kosdma_list_range(struct kosdma_list *list, u64 start, u64 bytes)
+{
+	u64 frame = start >> PAGE_SHIFT;
+	u64 left = bytes >> PAGE_SHIFT;
+
+	while (left) {
+		u32 order = min_t(u32, frame ? __ffs64(frame) : 63, ilog2(left));
+
+		list->chunk[list->fill++] = frame << KOSDMA_BLOCK_ORDER_BITS | order;
+		list->count++;
+		list->order_min = min(list->order_min, order);
+		if (list->fill == ARRAY_SIZE(list->chunk) && kosdma_list_flush(list))
+			return -EFAULT;
+		frame += 1ULL << order;
+		left -= 1ULL << order;
+	}
+	return 0;
+}
+
+/* List the physical blocks of a buffer; neighbours count as one range. */
+static int kosdma_list_physical(struct kosdma_list *list, struct kosdma_buffer *buffer,
+				unsigned int *ranges)
+{
+	u64 start = 0, bytes = 0;
+	struct scatterlist *sg;
+	unsigned int i;
+
+	*ranges = 0;
+	for_each_sg(buffer->sgt.sgl, sg, buffer->sgt.orig_nents, i) {
+		if (!bytes || sg_phys(sg) != start + bytes) {
+			if (kosdma_list_range(list, start, bytes))
+				return -EFAULT;
+			start = sg_phys(sg);
+			bytes = 0;
+			(*ranges)++;
+		}
+		bytes += sg->length;
+	}
+	return kosdma_list_range(list, start, bytes);
+}
+
+/* Where an access was when it was looked at; the blocks follow from that. */
+struct kosdma_where {
+	struct kosdma_buffer *buffer;	/* its object is held */
+	enum kosdma_mode mode;		/* none: no device reaches it */
+	u64 start;			/* translated: first address */
+};
+
+static int kosdma_list_where(struct kosdma_list *list, const struct kosdma_where *where,
+			     struct kosdma_access_info *cmd)
+{
+	unsigned int ranges = 1;
+	int ret = 0;
+
+	memset(list, 0, sizeof(*list));
+	list->order_min = U32_MAX;
+	if (cmd->capacity)
+		list->to = u64_to_user_ptr(cmd->blocks);
+
+	cmd->out_addr = where->start;
+	if (where->mode == KOSDMA_MODE_TRANSLATED)
+		ret = kosdma_list_range(list, where->start, kosdma_buffer_bytes(where->buffer));
+	else if (where->mode == KOSDMA_MODE_DIRECT)
+		ret = kosdma_list_physical(list, where->buffer, &ranges);
+	if (!ret)
+		ret = kosdma_list_flush(list);
+	if (ret)
+		return ret;
+
+	cmd->out_state = 0;
+	if (where->mode == KOSDMA_MODE_TRANSLATED)
+		cmd->out_state |= KOSDMA_ACCESS_TRANSLATED;
+	if (list->count && ranges == 1)
+		cmd->out_state |= KOSDMA_ACCESS_CONTIGUOUS;
+	cmd->out_count = list->count;
+	cmd->out_order_min = list->count ? list->order_min : where->buffer->order;
+	return 0;
+}
+
+/* The only access of the calling process to a buffer, with a reference, or NULL. */
+static struct kosdma_access *kosdma_buffer_access(struct kosdma_buffer *buffer)
+{
+	struct kosdma_access *access, *found = NULL;
+
+	mutex_lock(&buffer->lock);
+	list_for_each_entry(access, &buffer->accesses, buffer_node) {
+		if (!kosdma_process_is_current(access->domain->process))
+			continue;
+		if (found) {
+			kosdma_object_put(&found->obj);
+			found = ERR_PTR(-EBADFD);
+			break;
+		}
+		kosdma_object_get(&access->obj);
+		found = access;
+	}
+	mutex_unlock(&buffer->lock);
+	return found;
+}
+
+static void kosdma_access_where(struct kosdma_access *access, struct kosdma_where *where)
+{
+	mutex_lock(&access->domain->lock);
+	if (access->placed) {
+		where->mode = access->domain->mode;
+		if (where->mode == KOSDMA_MODE_TRANSLATED)
+			where->start = access->iova.start;
+		else
+			where->start = sg_phys(where->buffer->sgt.sgl);
+	}
+	mutex_unlock(&access->domain->lock);
+}
+
+int kosdma_ioctl_access_info(struct kosdma_ucmd *ucmd)
+{
+	struct kosdma_access_info *cmd = ucmd->cmd;
+	struct kosdma_where where = { .mode = KOSDMA_MODE_NONE };
+	struct kosdma_access *access = NULL;
+	u32 capacity = cmd->capacity;
+	struct kosdma_handle *handle;
+	struct kosdma_list list;
+	int ret;
+
+	if (cmd->flags & ~KOSDMA_ACCESS_INFO_PHYSICAL)
+		return -EINVAL;
+	handle = kosdma_handle_get_any(cmd->handle);
+	if (IS_ERR(handle))
+		return PTR_ERR(handle);
+
+	ret = -EINVAL;
+	if (handle->obj->ops->type == KOSDMA_HANDLE_BUFFER) {
+		where.buffer = to_buffer(handle->obj);
+		if (cmd->flags & KOSDMA_ACCESS_INFO_PHYSICAL) {
+			ret = -EPERM;
+			if (!capable(CAP_SYS_RAWIO) || security_locked_down(LOCKDOWN_DEV_MEM))
+				goto out;
+			where.mode = KOSDMA_MODE_DIRECT;
+			where.start = sg_phys(where.buffer->sgt.sgl);
+		} else {
+			access = kosdma_buffer_access(where.buffer);
+			if (IS_ERR(access)) {
+				ret = PTR_ERR(access);
+				goto out;
+			}
+		}
+	} else if (handle->obj->ops->type == KOSDMA_HANDLE_ACCESS &&
+		   !(cmd->flags & KOSDMA_ACCESS_INFO_PHYSICAL)) {
+		access = to_access(handle->obj);
+		kosdma_object_get(&access->obj);
+		where.buffer = access->buffer;
+	} else {
+		goto out;
+	}
+	if (access)
+		kosdma_access_where(access, &where);
+
+	/* Count first, so that a list that does not fit changes nothing. */
+	cmd->capacity = 0;
+	ret = kosdma_list_where(&list, &where, cmd);
+	cmd->capacity = capacity;
+	if (!ret && capacity && capacity < list.count)
+		ret = -ENOSPC;
+	else if (!ret && capacity)
+		ret = kosdma_list_where(&list, &where, cmd);
+	cmd->out_length = where.buffer->length;
+	cmd->out_attr = READ_ONCE(where.buffer->attr);
+	if (access)
+		kosdma_object_put(&access->obj);
+out:
+	kosdma_handle_put(handle);
+	return ret;
+}

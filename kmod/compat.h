@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The one place for differences between kernel versions
+ *
+ * The module is written for the newest supported kernel. An older one gets an
+ * inline with the newest name, or one of ours with the prefix kosdma_.
+ */
+#ifndef KOSDMA_COMPAT_H
+#define KOSDMA_COMPAT_H
+
+#include <linux/gfp.h>
+#include <linux/huge_mm.h>
+#include <linux/iommu.h>
+#include <linux/mm.h>
+#include <linux/mmzone.h>
+#include <linux/pci.h>
+#include <linux/version.h>
+
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 1, 0)
+#error "kosdma needs Linux 6.1 or newer"
+#endif
+
+/* 6.8: MAX_PAGE_ORDER, inclusive; 6.4: MAX_ORDER inclusive; before: exclusive */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 4, 0)
+#define KOSDMA_MAX_BLOCK_ORDER (MAX_ORDER - 1)
+#elif LINUX_VERSION_CODE < KERNEL_VERSION(6, 8, 0)
+#define KOSDMA_MAX_BLOCK_ORDER MAX_ORDER
+#else
+#define KOSDMA_MAX_BLOCK_ORDER MAX_PAGE_ORDER
+#endif
+
+/* 6.3: vm_flags became read-only */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 3, 0)
+static inline void vm_flags_set(struct vm_area_struct *vma, vm_flags_t flags)
+{
+	vma->vm_flags |= flags;
+}
+
+static inline void vm_flags_clear(struct vm_area_struct *vma, vm_flags_t flags)
+{
+	vma->vm_flags &= ~flags;
+}
+#endif /* < 6.3 */
+
+/* 6.3: iommu_map_sg() got its gfp argument */
+static inline ssize_t kosdma_iommu_map_sgtable(struct iommu_domain *domain, unsigned long iova,
+					       struct sg_table *sgt, int prot)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 3, 0)
+	return iommu_map_sg(domain, iova, sgt->sgl, sgt->orig_nents, prot);
+#else
+	return iommu_map_sg(domain, iova, sgt->sgl, sgt->orig_nents, prot, GFP_KERNEL_ACCOUNT);
+#endif
+}
+
+/* 6.11: a domain is made for a device, and fails with an error pointer */
+static inline struct iommu_domain *kosdma_iommu_domain_alloc(struct device *dev)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 11, 0)
+	struct iommu_domain *domain = iommu_domain_alloc(dev->bus);
+
+	return domain ?: ERR_PTR(-ENOMEM);
+#else
+	return iommu_paging_domain_alloc(dev);
+#endif
+}
+
+/* 7.0: alloc_contig_pages() is exported */
+static inline struct page *kosdma_alloc_contig(unsigned int order, gfp_t gfp)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(7, 0, 0) || !defined(CONFIG_CONTIG_ALLOC)
+	return NULL;
+#else
+	return alloc_contig_pages(1UL << order, gfp, numa_node_id(), NULL);
+#endif
+}
+
+static inline void kosdma_free_contig(struct page *page, unsigned int order)
+{
+#ifdef CONFIG_CONTIG_ALLOC
+	free_contig_range(page_to_pfn(page), 1UL << order);
+#endif
+}
+
+/*
+ * 6.12: huge entries in PFN maps (before, huge_fault is never called for them).
+ * 6.17: vmf_insert_pfn_pmd() takes a plain page frame number.
+ */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0) && defined(CONFIG_ARCH_SUPPORTS_PMD_PFNMAP)
+#define KOSDMA_HUGE_PFNMAP 1
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 17, 0)
+#include <linux/pfn_t.h>
+#endif
+static inline vm_fault_t kosdma_insert_pfn_pmd(struct vm_fault *vmf, unsigned long pfn, bool write)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 17, 0)
+	return vmf_insert_pfn_pmd(vmf, __pfn_to_pfn_t(pfn, PFN_DEV), write);
+#else
+	return vmf_insert_pfn_pmd(vmf, pfn, write);
+#endif
+}
+#else
+#define KOSDMA_HUGE_PFNMAP 0
+#endif /* huge PFN maps */
+
+#endif /* KOSDMA_COMPAT_H */

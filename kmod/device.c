@@ -1,0 +1,653 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Devices: PCI functions bound to kosdma, and who holds them
+ *
+ * Held, by one process and with the whole IOMMU group, means: DMA ownership
+ * claimed, power on, reset once, memory decode on, bus mastering off. Attached
+ * means, besides: in a domain, bus mastering on. Held begins with the first
+ * attachment or BAR region and ends with the last of them.
+ *
+ * On the way down the order is always: bus mastering off, drained, reset (at
+ * the end of held), unmapped and flushed, freed.
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/capability.h>
+#include <linux/delay.h>
+#include <linux/dma-mapping.h>
+#include <linux/iommu.h>
+#include <linux/module.h>
+#include <linux/moduleparam.h>
+#include <linux/slab.h>
+#include <linux/xarray.h>
+
+#include "kosdma.h"
+
+static bool allow_direct = true;
+module_param(allow_direct, bool, 0444);
+MODULE_PARM_DESC(allow_direct, "let CAP_SYS_RAWIO attach devices without an IOMMU (taints)");
+
+/* Attempts to reset a device whose lock somebody else has, 10 ms apart. */
+#define KOSDMA_RESET_TRIES 20
+
+static DEFINE_MUTEX(kosdma_devices_lock);	/* leaf: guards both tables */
+static DEFINE_XARRAY(kosdma_devices);		/* address -> kosdma_device */
+static LIST_HEAD(kosdma_groups);
+
+/* Does an IOMMU translate for any device of this machine? */
+bool kosdma_machine_translates(void)
+{
+	struct pci_dev *pdev = NULL;
+
+	for_each_pci_dev(pdev) {
+		if (device_iommu_mapped(&pdev->dev)) {
+			pci_dev_put(pdev);
+			return true;
+		}
+	}
+	return false;
+}
+
+bool kosdma_direct_allowed(void)
+{
+	return allow_direct;
+}
+
+/* --- references ----------------------------------------------------------- */
+
+static void kosdma_group_free(struct kref *ref)
+{
+	struct kosdma_group *group = container_of(ref, struct kosdma_group, ref);
+
+	list_del(&group->node);
+	mutex_unlock(&kosdma_devices_lock);
+	WARN_ON_ONCE(group->holds || group->attached || group->holder);
+	if (group->iommu)
+		iommu_group_put(group->iommu);
+	mutex_destroy(&group->lock);
+	kfree(group);
+}
+
+void kosdma_group_put(struct kosdma_group *group)
+{
+	kref_put_mutex(&group->ref, kosdma_group_free, &kosdma_devices_lock);
+}
+
+static void kosdma_device_free(struct kref *ref)
+{
+	struct kosdma_device *dev = container_of(ref, struct kosdma_device, ref);
+
+	WARN_ON_ONCE(dev->holds || dev->attached);
+	kosdma_group_put(dev->group);
+	pci_dev_put(dev->pdev);
+	kfree(dev);
+}
+
+void kosdma_device_put(struct kosdma_device *dev)
+{
+	kref_put(&dev->ref, kosdma_device_free);
+}
+
+/* A device of that address which kosdma is not bound to: why not? */
+static int kosdma_device_explain(u32 address)
+{
+	struct pci_dev *pdev;
+	int ret = -EUNATCH;
+
+	pdev = pci_get_domain_bus_and_slot(address >> 16, address >> 8 & 0xff, address & 0xff);
+	if (!pdev)
+		return -ENODEV;
+	device_lock(&pdev->dev);
+	if (pdev->dev.driver) {
+		/* This line is part of the API. */
+		dev_notice_ratelimited(&pdev->dev,
+				       "kosdma: %s[%d] cannot attach it: driver %s has it\n",
+				       current->comm, task_tgid_nr(current),
+				       pdev->dev.driver->name);
+		ret = -EBUSY;
+	}
+	device_unlock(&pdev->dev);
+	pci_dev_put(pdev);
+	return ret;
+}
+
+/* The device of an address, with a reference, or an error pointer. */
+static struct kosdma_device *kosdma_device_find(u32 address)
+{
+	struct kosdma_device *dev;
+
+	mutex_lock(&kosdma_devices_lock);
+	dev = xa_load(&kosdma_devices, address);
+	if (dev)
+		kref_get(&dev->ref);
+	mutex_unlock(&kosdma_devices_lock);
+	return dev ?: ERR_PTR(kosdma_device_explain(address));
+}
+
+static bool kosdma_bar_contains(struct pci_dev *pdev, u64 start, u64 last)
+{
+	int bar;
+
+	for (bar = 0; bar < PCI_STD_NUM_BARS; bar++) {
+		if (pci_resource_flags(pdev, bar) & IORESOURCE_MEM && pci_resource_len(pdev, bar) &&
+		    pci_resource_start(pdev, bar) <= start && last <= pci_resource_end(pdev, bar))
+			return true;
+	}
+	return false;
+}
+
+/**
+ * kosdma_device_find_bar() - the device in whose memory BAR a range lies
+ * @start: first physical address
+ * @last: last physical address, inclusive
+ *
+ * Return: the device, with a reference; NULL if the range lies in no BAR of a
+ * device bound to kosdma; -EUNATCH if it lies in one of a device bound to
+ * nothing.
+ */
+struct kosdma_device *kosdma_device_find_bar(u64 start, u64 last)
+{
+	struct kosdma_device *dev, *found = NULL;
+	struct pci_dev *pdev = NULL;
+	unsigned long address;
+
+	mutex_lock(&kosdma_devices_lock);
+	xa_for_each(&kosdma_devices, address, dev) {
+		if (kosdma_bar_contains(dev->pdev, start, last)) {
+			kref_get(&dev->ref);
+			found = dev;
+			break;
+		}
+	}
+	mutex_unlock(&kosdma_devices_lock);
+	if (found)
+		return found;
+
+	for_each_pci_dev(pdev) {
+		if (!READ_ONCE(pdev->dev.driver) && kosdma_bar_contains(pdev, start, last)) {
+			pci_dev_put(pdev);
+			return ERR_PTR(-EUNATCH);
+		}
+	}
+	return NULL;
+}
+
+/* --- held ------------------------------------------------------------------ */
+
+/* May the caller attach the device or have its registers? */
+int kosdma_device_may_hold(struct kosdma_device *dev)
+{
+	if (!capable(CAP_SYS_ADMIN))
+		return -EPERM;
+	if (!dev->group->iommu) {
+		if (!kosdma_direct_allowed())
+			return -EOPNOTSUPP;
+		if (!capable(CAP_SYS_RAWIO))
+			return -EPERM;
+	}
+	return 0;
+}
+
+/**
+ * kosdma_device_lock_for() - take the device lock for a process
+ * @dev: device
+ * @process: the calling process
+ *
+ * Return: 0, with the lock held, if the process holds the device's group or
+ * nobody does; -EBUSY, -ENODEV, -ETIMEDOUT (the holder died and is not torn
+ * down in time).
+ */
+int kosdma_device_lock_for(struct kosdma_device *dev, struct kosdma_process *process)
+{
+	struct kosdma_group *group = dev->group;
+	bool waited = false;
+	int ret;
+
+	for (;;) {
+		mutex_lock(&group->lock);
+		ret = dev->gone ? -ENODEV : -EBUSY;
+		if (!dev->gone && (!group->holder || group->holder == process))
+			return 0;
+		if (dev->gone || waited || !READ_ONCE(group->holder->dead))
+			break;
+		mutex_unlock(&group->lock);
+		ret = kosdma_process_wait_teardowns();
+		if (ret)
+			return ret;
+		waited = true;
+	}
+	mutex_unlock(&group->lock);
+	return ret;
+}
+
+void kosdma_device_unlock(struct kosdma_device *dev)
+{
+	mutex_unlock(&dev->group->lock);
+}
+
+/* Reset the function, if it can be. -ENOTTY if it cannot. */
+static int kosdma_device_reset(struct kosdma_device *dev)
+{
+	int tries, ret;
+
+	/* In the driver's remove, the core's lock is held already. */
+	if (dev->gone)
+		return pci_reset_function_locked(dev->pdev);
+	for (tries = 0; tries < KOSDMA_RESET_TRIES; tries++) {
+		ret = pci_try_reset_function(dev->pdev);
+		if (ret != -EAGAIN)
+			return ret;
+		msleep(10);
+	}
+	return ret;
+}
+
+/*
+ * Bus mastering off, and drained; reset if wanted. Returns whether the device
+ * is proven quiet: it is gone, or was reset, or has stopped by its own account.
+ */
+static bool kosdma_device_quiesce(struct kosdma_device *dev, bool reset)
+{
+	struct pci_dev *pdev = dev->pdev;
+	u16 command;
+	bool quiet;
+
+	lockdep_assert_held(&dev->group->lock);
+	pci_clear_master(pdev);
+	pci_read_config_word(pdev, PCI_COMMAND, &command);
+	quiet = !pci_device_is_present(pdev) ||
+		(!(command & PCI_COMMAND_MASTER) && pci_wait_for_pending_transaction(pdev));
+	if (reset) {
+		if (!kosdma_device_reset(dev))
+			quiet = true;
+		dev->reset = true;
+	}
+	if (quiet)
+		kosdma_quarantine_release(pdev);
+	return quiet;
+}
+
+static int kosdma_explain_member(struct device *member, void *data)
+{
+	struct kosdma_device *dev = data;
+
+	/* A driver that does no DMA of its own does not stand in the way. */
+	if (member != &dev->pdev->dev && member->driver)
+		pci_notice(dev->pdev, "kosdma: cannot have it: driver %s has %s of its group\n",
+			   member->driver->name, dev_name(member));
+	return 0;
+}
+
+/* Claim the group's DMA for the process. The IOMMU core then blocks all of it. */
+static int kosdma_group_claim(struct kosdma_device *dev, struct kosdma_process *process)
+{
+	struct kosdma_group *group = dev->group;
+	int ret;
+
+	if (group->iommu) {
+		ret = iommu_group_claim_dma_owner(group->iommu, group);
+		if (ret) {
+			iommu_group_for_each_dev(group->iommu, dev, kosdma_explain_member);
+			return ret == -ENOMEM ? ret : -EBUSY;
+		}
+	}
+	group->holder = kosdma_process_get(process);
+	return 0;
+}
+
+static void kosdma_group_unclaim(struct kosdma_group *group)
+{
+	if (group->iommu)
+		iommu_group_release_dma_owner(group->iommu);
+	kosdma_process_put(group->holder);
+	group->holder = NULL;
+}
+
+/* From bound to held: power, decode, one reset; no bus mastering. */
+static int kosdma_device_open(struct kosdma_device *dev)
+{
+	struct pci_dev *pdev = dev->pdev;
+	int ret;
+
+	pci_clear_master(pdev);
+	ret = pci_enable_device(pdev);
+	if (ret)
+		return -EOPNOTSUPP;
+	ret = kosdma_device_reset(dev);
+	if (ret && ret != -ENOTTY) {
+		pci_disable_device(pdev);
+		return -ETIMEDOUT;
+	}
+	if (!ret)
+		kosdma_quarantine_release(pdev);
+	/* Which addresses the device can emit is ours to watch, not the DMA API's. */
+	if (!dev->group->iommu)
+		dma_set_mask_and_coherent(&pdev->dev, DMA_BIT_MASK(64));
+	dev->reset = false;
+	return 0;
+}
+
+/**
+ * kosdma_device_hold() - one reason more to hold a device
+ * @dev: locked by kosdma_device_lock_for()
+ * @process: the same
+ *
+ * Return: 0; -EBUSY (its group is not ours to have), -ETIMEDOUT (the reset
+ * failed), -EOPNOTSUPP (it cannot be enabled), -ENOMEM.
+ */
+int kosdma_device_hold(struct kosdma_device *dev, struct kosdma_process *process)
+{
+	struct kosdma_group *group = dev->group;
+	int ret;
+
+	lockdep_assert_held(&group->lock);
+	if (!group->holds) {
+		ret = kosdma_group_claim(dev, process);
+		if (ret)
+			return ret;
+	}
+	if (!dev->holds) {
+		ret = kosdma_device_open(dev);
+		if (ret) {
+			if (!group->holds)
+				kosdma_group_unclaim(group);
+			return ret;
+		}
+	}
+	dev->holds++;
+	group->holds++;
+	return 0;
+}
+
+/* Undo kosdma_device_hold(). */
+void kosdma_device_unhold(struct kosdma_device *dev)
+{
+	struct kosdma_group *group = dev->group;
+
+	lockdep_assert_held(&group->lock);
+	if (!--dev->holds) {
+		if (!dev->reset)
+			kosdma_device_quiesce(dev, true);
+		pci_disable_device(dev->pdev);
+	}
+	if (!--group->holds)
+		kosdma_group_unclaim(group);
+}
+
+/* --- attached --------------------------------------------------------------- */
+
+static int kosdma_device_attach(struct kosdma_device *dev, struct kosdma_domain *domain,
+				struct kosdma_process *process)
+{
+	struct kosdma_group *group = dev->group;
+	int ret;
+
+	lockdep_assert_held(&group->lock);
+	if (dev->attached || (group->attached && group->domain != domain))
+		return -EBUSY;
+	ret = kosdma_device_hold(dev, process);
+	if (ret)
+		return ret;
+	ret = kosdma_domain_add(domain, dev);
+	if (ret) {
+		kosdma_device_unhold(dev);
+		return ret;
+	}
+	dev->reset = false;
+	mutex_lock(&process->lock);
+	list_add_tail(&dev->process_node, &process->devices);
+	mutex_unlock(&process->lock);
+	pci_set_master(dev->pdev);
+	return 0;
+}
+
+static void kosdma_device_detach(struct kosdma_device *dev)
+{
+	struct kosdma_group *group = dev->group;
+	bool quiet;
+
+	lockdep_assert_held(&group->lock);
+	quiet = kosdma_device_quiesce(dev, dev->holds == 1);
+	kosdma_domain_remove(group->domain, dev, quiet);
+	mutex_lock(&group->holder->lock);
+	list_del(&dev->process_node);
+	mutex_unlock(&group->holder->lock);
+	kosdma_device_unhold(dev);
+}
+
+/**
+ * kosdma_group_detach() - detach every member of a group from a domain
+ * @group: with a reference of the caller's, and without its lock
+ * @domain: where the members may be
+ */
+void kosdma_group_detach(struct kosdma_group *group, struct kosdma_domain *domain)
+{
+	struct kosdma_device *dev;
+
+	mutex_lock(&group->lock);
+	list_for_each_entry(dev, &group->members, member_node) {
+		if (group->domain != domain)
+			break;
+		if (dev->attached)
+			kosdma_device_detach(dev);
+	}
+	mutex_unlock(&group->lock);
+}
+
+/* --- ioctls ------------------------------------------------------------------ */
+
+int kosdma_ioctl_device_attach(struct kosdma_ucmd *ucmd)
+{
+	struct kosdma_device_attach *cmd = ucmd->cmd;
+	struct kosdma_process *process;
+	struct kosdma_domain *domain;
+	struct kosdma_device *dev;
+	int ret;
+
+	if (cmd->__reserved)
+		return -EINVAL;
+	dev = kosdma_device_find(cmd->address);
+	if (IS_ERR(dev))
+		return PTR_ERR(dev);
+	ret = kosdma_device_may_hold(dev);
+	if (ret)
+		goto out_device;
+	process = kosdma_process_current();
+	if (IS_ERR(process)) {
+		ret = PTR_ERR(process);
+		goto out_device;
+	}
+	domain = kosdma_domain_get(cmd->domain, process);
+	if (IS_ERR(domain)) {
+		ret = PTR_ERR(domain);
+		goto out_process;
+	}
+	ret = kosdma_device_lock_for(dev, process);
+	if (!ret) {
+		ret = kosdma_device_attach(dev, domain, process);
+		kosdma_device_unlock(dev);
+	}
+	kosdma_domain_put(domain);
+out_process:
+	kosdma_process_put(process);
+out_device:
+	kosdma_device_put(dev);
+	return ret;
+}
+
+int kosdma_ioctl_device_detach(struct kosdma_ucmd *ucmd)
+{
+	struct kosdma_device_attach *cmd = ucmd->cmd;
+	struct kosdma_process *process;
+	struct kosdma_domain *domain;
+	struct kosdma_device *dev;
+	int ret;
+
+	if (cmd->__reserved)
+		return -EINVAL;
+	dev = kosdma_device_find(cmd->address);
+	if (IS_ERR(dev))
+		return PTR_ERR(dev) == -ENODEV ? -ENODEV : -EBADFD;
+	process = kosdma_process_current();
+	if (IS_ERR(process)) {
+		ret = PTR_ERR(process);
+		goto out_device;
+	}
+	domain = kosdma_domain_get(cmd->domain, process);
+	if (IS_ERR(domain)) {
+		ret = PTR_ERR(domain);
+		goto out_process;
+	}
+	mutex_lock(&dev->group->lock);
+	if (dev->attached && dev->group->domain == domain) {
+		kosdma_device_detach(dev);
+		ret = 0;
+	} else {
+		ret = -EBADFD;
+	}
+	mutex_unlock(&dev->group->lock);
+	kosdma_domain_put(domain);
+out_process:
+	kosdma_process_put(process);
+out_device:
+	kosdma_device_put(dev);
+	return ret;
+}
+
+int kosdma_ioctl_device_set_dma_mask(struct kosdma_ucmd *ucmd)
+{
+	struct kosdma_device_set_dma_mask *cmd = ucmd->cmd;
+	struct kosdma_device *dev;
+	int ret = -EBADFD;
+
+	if (cmd->mask < 2 * PAGE_SIZE - 1 || cmd->mask & (cmd->mask + 1))
+		return -EINVAL;
+	dev = kosdma_device_find(cmd->address);
+	if (IS_ERR(dev))
+		return PTR_ERR(dev) == -ENODEV ? -ENODEV : -EBADFD;
+	mutex_lock(&dev->group->lock);
+	if (dev->attached && kosdma_process_is_current(dev->group->holder))
+		ret = kosdma_domain_set_mask(dev->group->domain, dev, cmd->mask);
+	mutex_unlock(&dev->group->lock);
+	kosdma_device_put(dev);
+	return ret;
+}
+
+/* --- the PCI driver ------------------------------------------------------------ */
+
+/* The group of a device that is being bound, with a reference. */
+static struct kosdma_group *kosdma_group_get_for(struct pci_dev *pdev)
+{
+	struct kosdma_group *group, *new;
+	struct iommu_group *iommu;
+
+	new = kzalloc(sizeof(*new), GFP_KERNEL);
+	if (!new)
+		return NULL;
+	iommu = iommu_group_get(&pdev->dev);
+
+	mutex_lock(&kosdma_devices_lock);
+	list_for_each_entry(group, &kosdma_groups, node) {
+		if (iommu && group->iommu == iommu) {
+			kref_get(&group->ref);
+			goto found;
+		}
+	}
+	group = new;
+	new = NULL;
+	kref_init(&group->ref);
+	mutex_init(&group->lock);
+	INIT_LIST_HEAD(&group->members);
+	group->iommu = iommu;
+	iommu = NULL;
+	list_add_tail(&group->node, &kosdma_groups);
+found:
+	mutex_unlock(&kosdma_devices_lock);
+	if (iommu)
+		iommu_group_put(iommu);
+	kfree(new);
+	return group;
+}
+
+static int kosdma_pci_probe(struct pci_dev *pdev, const struct pci_device_id *id)
+{
+	struct kosdma_device *dev;
+	int ret;
+
+	if (pdev->hdr_type != PCI_HEADER_TYPE_NORMAL)
+		return -EINVAL;
+	dev = kzalloc(sizeof(*dev), GFP_KERNEL);
+	if (!dev)
+		return -ENOMEM;
+	kref_init(&dev->ref);
+	dev->group = kosdma_group_get_for(pdev);
+	if (!dev->group) {
+		kfree(dev);
+		return -ENOMEM;
+	}
+	dev->pdev = pci_dev_get(pdev);
+	dev->address = pci_domain_nr(pdev->bus) << 16 | pci_dev_id(pdev);
+	INIT_LIST_HEAD(&dev->regions);
+	pci_set_drvdata(pdev, dev);
+
+	mutex_lock(&dev->group->lock);
+	list_add_tail(&dev->member_node, &dev->group->members);
+	mutex_unlock(&dev->group->lock);
+	mutex_lock(&kosdma_devices_lock);
+	ret = xa_err(xa_store(&kosdma_devices, dev->address, dev, GFP_KERNEL));
+	mutex_unlock(&kosdma_devices_lock);
+	if (!ret)
+		return 0;
+
+	mutex_lock(&dev->group->lock);
+	list_del(&dev->member_node);
+	mutex_unlock(&dev->group->lock);
+	kosdma_device_put(dev);
+	return ret;
+}
+
+/* Unbound by an administrator, or unplugged. Whoever has it loses it now. */
+static void kosdma_pci_remove(struct pci_dev *pdev)
+{
+	struct kosdma_device *dev = pci_get_drvdata(pdev);
+
+	mutex_lock(&kosdma_devices_lock);
+	xa_erase(&kosdma_devices, dev->address);
+	mutex_unlock(&kosdma_devices_lock);
+
+	mutex_lock(&dev->group->lock);
+	dev->gone = true;
+	if (dev->attached)
+		kosdma_device_detach(dev);
+	kosdma_region_device_gone(dev);
+	list_del(&dev->member_node);
+	mutex_unlock(&dev->group->lock);
+	if (!pci_device_is_present(pdev))
+		kosdma_quarantine_release(pdev);
+	kosdma_device_put(dev);
+}
+
+/* Matches any device, but only one whose driver_override says so. */
+static const struct pci_device_id kosdma_pci_ids[] = {
+	{ PCI_DRIVER_OVERRIDE_DEVICE_VFIO(PCI_ANY_ID, PCI_ANY_ID) },
+	{}
+};
+
+static struct pci_driver kosdma_pci_driver = {
+	.name = "kosdma",
+	.id_table = kosdma_pci_ids,
+	.probe = kosdma_pci_probe,
+	.remove = kosdma_pci_remove,
+	.driver_managed_dma = true,
+};
+
+int kosdma_device_init(void)
+{
+	return pci_register_driver(&kosdma_pci_driver);
+}
+
+void kosdma_device_exit(void)
+{
+	pci_unregister_driver(&kosdma_pci_driver);
+	xa_destroy(&kosdma_devices);
+}

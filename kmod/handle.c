@@ -1,0 +1,710 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Handles: what names an object, with which rights, and who derived it from
+ * whom
+ *
+ * The handles of an object form a tree: a copy is a child of its source. A
+ * mapping or access is recorded at the handle through which it was opened. A
+ * handle that is closed while it has children or uses stays in the tree as a
+ * tombstone, without file and rights, so that a revoke from above still finds
+ * what was opened through it.
+ *
+ * Invariant: below a revoked handle every handle is revoked, and no use of a
+ * revoked handle is on its list; it is on obj->ending until it has ended.
+ */
+#include <linux/anon_inodes.h>
+#include <linux/fdtable.h>
+#include <linux/idr.h>
+#include <linux/module.h>
+#include <linux/slab.h>
+
+#include "kosdma.h"
+
+#define KOSDMA_RIGHTS_COMMON \
+	(KOSDMA_RIGHT_TRANSFER | KOSDMA_RIGHT_COPY | KOSDMA_RIGHT_GET_SID)
+
+static const struct file_operations kosdma_handle_fops;
+static DEFINE_IDA(kosdma_sids);
+
+/* --- objects -------------------------------------------------------------- */
+
+/**
+ * kosdma_object_init() - start an object's life, with one reference
+ * @obj: zeroed memory
+ * @ops: its kind
+ *
+ * Return: 0, -EDQUOT (the caller's user has too many), -ENOMEM. After success
+ * the last kosdma_object_put() calls @ops->free.
+ */
+int kosdma_object_init(struct kosdma_object *obj, const struct kosdma_object_ops *ops)
+{
+	struct kosdma_user *user;
+	int sid;
+
+	user = kosdma_user_count_object();
+	if (IS_ERR(user))
+		return PTR_ERR(user);
+	sid = ida_alloc_min(&kosdma_sids, 1, GFP_KERNEL);
+	if (sid < 0) {
+		kosdma_user_uncount_object(user);
+		return sid == -ENOSPC ? -EDQUOT : sid;
+	}
+	obj->ops = ops;
+	obj->user = user;
+	obj->sid = sid;
+	kref_init(&obj->ref);
+	mutex_init(&obj->tree);
+	INIT_LIST_HEAD(&obj->ending);
+	init_waitqueue_head(&obj->wait);
+	return 0;
+}
+
+/**
+ * kosdma_object_set_ended() - what a private object's handle answers from now
+ * @obj: a private object; the first call counts
+ * @how: not KOSDMA_LIVE
+ */
+void kosdma_object_set_ended(struct kosdma_object *obj, enum kosdma_end how)
+{
+	if (cmpxchg(&obj->ended, KOSDMA_LIVE, how) == KOSDMA_LIVE)
+		wake_up_poll(&obj->wait, EPOLLHUP);
+}
+
+static void kosdma_object_free(struct kref *ref)
+{
+	struct kosdma_object *obj = container_of(ref, struct kosdma_object, ref);
+
+	WARN_ON_ONCE(!list_empty(&obj->ending));
+	mutex_destroy(&obj->tree);
+	ida_free(&kosdma_sids, obj->sid);
+	kosdma_user_uncount_object(obj->user);
+	obj->ops->free(obj);
+}
+
+void kosdma_object_put(struct kosdma_object *obj)
+{
+	kref_put(&obj->ref, kosdma_object_free);
+}
+
+/* One reason less to live. Returns whether it was the last; then the caller ends the object. */
+static bool kosdma_object_unreach_locked(struct kosdma_object *obj)
+{
+	lockdep_assert_held(&obj->tree);
+	WARN_ON_ONCE(!obj->reach);
+	return !--obj->reach;
+}
+
+/**
+ * kosdma_object_pin() - keep an object from ending without using a handle
+ * @obj: an object that cannot end now, because the caller uses it
+ */
+void kosdma_object_pin(struct kosdma_object *obj)
+{
+	mutex_lock(&obj->tree);
+	WARN_ON_ONCE(!obj->reach);
+	obj->reach++;
+	mutex_unlock(&obj->tree);
+}
+
+/**
+ * kosdma_object_unpin() - undo kosdma_object_pin()
+ * @obj: with a reference of the caller's
+ */
+void kosdma_object_unpin(struct kosdma_object *obj)
+{
+	bool last;
+
+	mutex_lock(&obj->tree);
+	last = kosdma_object_unreach_locked(obj);
+	mutex_unlock(&obj->tree);
+	if (last)
+		obj->ops->end(obj, KOSDMA_ENDED);
+}
+
+/* --- the inheritance tree ------------------------------------------------- */
+
+/* The handle after @handle in the subtree of @top, parents first, or NULL. */
+static struct kosdma_handle *kosdma_handle_next(struct kosdma_handle *top,
+						struct kosdma_handle *handle)
+{
+	if (!list_empty(&handle->children))
+		return list_first_entry(&handle->children, struct kosdma_handle, sibling);
+	while (handle != top) {
+		struct kosdma_handle *parent = handle->parent;
+
+		if (!list_is_last(&handle->sibling, &parent->children))
+			return list_next_entry(handle, sibling);
+		handle = parent;
+	}
+	return NULL;
+}
+
+/*
+ * Take @handle out of the tree if nothing keeps it there, then its parent, and
+ * so on. They are chained on @dead by their sibling field.
+ */
+static void kosdma_handle_reap_locked(struct kosdma_handle *handle, struct list_head *dead)
+{
+	while (handle && !handle->file && !handle->nuses && list_empty(&handle->children)) {
+		struct kosdma_handle *parent = handle->parent;
+
+		lockdep_assert_held(&handle->obj->tree);
+		if (parent)
+			list_move(&handle->sibling, dead);
+		else
+			list_add(&handle->sibling, dead);
+		handle = parent;
+	}
+}
+
+static void kosdma_handle_free(struct kosdma_handle *handle)
+{
+	if (handle->badge)
+		kosdma_object_put(handle->badge);
+	if (handle->owner)
+		kosdma_process_put(handle->owner);
+	kosdma_user_uncount_object(handle->user);
+	kosdma_object_put(handle->obj);
+	kfree(handle);
+}
+
+static void kosdma_handle_free_list(struct list_head *dead)
+{
+	struct kosdma_handle *handle, *next;
+
+	list_for_each_entry_safe(handle, next, dead, sibling)
+		kosdma_handle_free(handle);
+}
+
+/*
+ * Make one handle useless. Returns whether nobody can reach the object any more
+ * (its uses still count until they have ended).
+ */
+static bool kosdma_handle_mark_locked(struct kosdma_handle *handle)
+{
+	struct kosdma_object *obj = handle->obj;
+
+	lockdep_assert_held(&obj->tree);
+	if (handle->revoked)
+		return false;
+	handle->revoked = true;
+	list_splice_init(&handle->uses, &obj->ending);
+	if (!handle->file)
+		return false;
+	wake_up_poll(&obj->wait, EPOLLHUP);
+	return kosdma_object_unreach_locked(obj);
+}
+
+/* End every use that a revoke has marked; when this returns they are over. */
+static void kosdma_object_end_marked(struct kosdma_object *obj)
+{
+	mutex_lock(&obj->tree);
+	while (!list_empty(&obj->ending)) {
+		struct kosdma_use *use = list_first_entry(&obj->ending, struct kosdma_use, node);
+		struct kosdma_object *user = kosdma_object_get(use->user);
+
+		mutex_unlock(&obj->tree);
+		user->ops->end(user, KOSDMA_REVOKED);
+		kosdma_object_put(user);
+		cond_resched();
+		mutex_lock(&obj->tree);
+	}
+	mutex_unlock(&obj->tree);
+}
+
+/*
+ * Revoke the descendants of @handle: all of them, or those below a copy that
+ * was marked with @badge. @handle is held by its file.
+ */
+static void kosdma_handle_revoke(struct kosdma_handle *handle, struct kosdma_object *badge)
+{
+	struct kosdma_object *obj = handle->obj;
+	struct kosdma_handle *next;
+	bool last = false;
+
+	mutex_lock(&obj->tree);
+	for (next = kosdma_handle_next(handle, handle); next;
+	     next = kosdma_handle_next(handle, next)) {
+		if (!badge || next->badge == badge ||
+		    (next->parent != handle && next->parent->revoked))
+			last |= kosdma_handle_mark_locked(next);
+	}
+	mutex_unlock(&obj->tree);
+
+	kosdma_object_end_marked(obj);
+	if (last)
+		obj->ops->end(obj, KOSDMA_REVOKED);
+}
+
+/**
+ * kosdma_use_add() - record that something was opened through a handle
+ * @use: inside @user
+ * @user: the mapping or access; from now on its @end may be called any time;
+ *	holds a reference on the object used as long as it lives
+ * @handle: held by the caller
+ *
+ * Return: 0, or -EKEYREVOKED.
+ */
+int kosdma_use_add(struct kosdma_use *use, struct kosdma_object *user,
+		   struct kosdma_handle *handle)
+{
+	struct kosdma_object *obj = handle->obj;
+	int ret = -EKEYREVOKED;
+
+	mutex_lock(&obj->tree);
+	if (!handle->revoked) {
+		use->user = user;
+		use->handle = handle;
+		use->obj = obj;
+		list_add_tail(&use->node, &handle->uses);
+		handle->nuses++;
+		obj->reach++;
+		ret = 0;
+	}
+	mutex_unlock(&obj->tree);
+	return ret;
+}
+
+/**
+ * kosdma_use_del() - a use has ended
+ * @use: if it was never recorded or has been deleted, nothing happens
+ *
+ * Called without locks. May end the object used.
+ */
+void kosdma_use_del(struct kosdma_use *use)
+{
+	struct kosdma_object *obj = use->obj;
+	struct kosdma_handle *handle;
+	bool last = false;
+	LIST_HEAD(dead);
+
+	if (!obj)
+		return;
+	mutex_lock(&obj->tree);
+	handle = use->handle;
+	if (handle) {
+		use->handle = NULL;
+		list_del(&use->node);
+		handle->nuses--;
+		last = kosdma_object_unreach_locked(obj);
+		kosdma_handle_reap_locked(handle, &dead);
+	}
+	mutex_unlock(&obj->tree);
+
+	if (last)
+		obj->ops->end(obj, KOSDMA_ENDED);
+	kosdma_handle_free_list(&dead);
+}
+
+/* --- birth ---------------------------------------------------------------- */
+
+/**
+ * kosdma_handle_create() - make a handle that the dispatcher will publish
+ * @ucmd: gets the handle and its descriptor
+ * @obj: the handle takes a reference of its own
+ * @rights: of the handle
+ * @parent: handle that it descends from, held by the caller, or NULL
+ * @badge: badge that marks it, or NULL
+ * @out_fd: gets the descriptor's number
+ *
+ * Return: 0, or an errno; then nothing has happened.
+ */
+int kosdma_handle_create(struct kosdma_ucmd *ucmd, struct kosdma_object *obj, u32 rights,
+			 struct kosdma_handle *parent, struct kosdma_object *badge, s32 *out_fd)
+{
+	struct kosdma_handle *handle;
+	struct file *file;
+	int fd, ret;
+
+	handle = kzalloc(sizeof(*handle), GFP_KERNEL_ACCOUNT);
+	if (!handle)
+		return -ENOMEM;
+	handle->user = kosdma_user_count_object();
+	if (IS_ERR(handle->user)) {
+		ret = PTR_ERR(handle->user);
+		goto err_free;
+	}
+	if (!obj->ops->transferable) {
+		handle->owner = kosdma_process_current();
+		if (IS_ERR(handle->owner)) {
+			ret = PTR_ERR(handle->owner);
+			goto err_user;
+		}
+	}
+	handle->obj = kosdma_object_get(obj);
+	handle->rights = rights;
+	if (badge)
+		handle->badge = kosdma_object_get(badge);
+	INIT_LIST_HEAD(&handle->children);
+	INIT_LIST_HEAD(&handle->sibling);
+	INIT_LIST_HEAD(&handle->uses);
+
+	fd = get_unused_fd_flags(O_CLOEXEC);
+	if (fd < 0) {
+		ret = fd;
+		goto err_put;
+	}
+	file = anon_inode_getfile(obj->ops->name, &kosdma_handle_fops, handle,
+				  O_RDWR | O_CLOEXEC);
+	if (IS_ERR(file)) {
+		ret = PTR_ERR(file);
+		goto err_fd;
+	}
+
+	/* The file owns the handle from here, whether or not it gets into the tree. */
+	mutex_lock(&obj->tree);
+	if (parent && parent->revoked) {
+		ret = -EKEYREVOKED;
+	} else {
+		handle->file = file;
+		handle->parent = parent;
+		if (parent)
+			list_add_tail(&handle->sibling, &parent->children);
+		obj->reach++;
+		ret = 0;
+	}
+	mutex_unlock(&obj->tree);
+	if (ret) {
+		put_unused_fd(fd);
+		fput(file);
+		return ret;
+	}
+
+	ucmd->new = handle;
+	ucmd->new_fd = fd;
+	*out_fd = fd;
+	return 0;
+
+err_fd:
+	put_unused_fd(fd);
+err_put:
+	if (handle->badge)
+		kosdma_object_put(handle->badge);
+	kosdma_object_put(obj);
+	if (handle->owner)
+		kosdma_process_put(handle->owner);
+err_user:
+	kosdma_user_uncount_object(handle->user);
+err_free:
+	kfree(handle);
+	return ret;
+}
+
+/* The last step of an ioctl that made a handle. Cannot fail. */
+void kosdma_handle_publish(struct kosdma_ucmd *ucmd)
+{
+	fd_install(ucmd->new_fd, ucmd->new->file);
+}
+
+/* The ioctl failed after all: nobody has seen the handle. */
+void kosdma_handle_abort(struct kosdma_ucmd *ucmd)
+{
+	struct kosdma_object *obj = ucmd->new->obj;
+
+	if (obj->ops->close)
+		obj->ops->close(obj);
+	put_unused_fd(ucmd->new_fd);
+	fput(ucmd->new->file);
+}
+
+/* --- lookup --------------------------------------------------------------- */
+
+/*
+ * The handle behind a descriptor, whatever its state; its file is held. The
+ * file keeps handle->file valid, so no lock is needed to read it.
+ */
+static struct kosdma_handle *kosdma_handle_fget(int fd)
+{
+	struct file *file = fget(fd);
+
+	if (!file)
+		return ERR_PTR(-EBADF);
+	if (file->f_op != &kosdma_handle_fops) {
+		fput(file);
+		return ERR_PTR(-EBADF);
+	}
+	return file->private_data;
+}
+
+/* The one order of checks: alive, type, process, right. */
+static int kosdma_handle_check(struct kosdma_handle *handle, int type, u32 rights)
+{
+	struct kosdma_object *obj = handle->obj;
+	int ended = READ_ONCE(obj->ended);
+
+	if (READ_ONCE(handle->revoked) || ended == KOSDMA_REVOKED)
+		return -EKEYREVOKED;
+	if (!obj->ops->transferable && ended)
+		return -EBADF;
+	if (type && obj->ops->type != type)
+		return -EINVAL;
+	if (handle->owner && !kosdma_process_is_current(handle->owner))
+		return -EACCES;
+	if (rights & ~handle->rights)
+		return -EACCES;
+	return 0;
+}
+
+static struct kosdma_handle *kosdma_handle_lookup(int fd, int type, u32 rights)
+{
+	struct kosdma_handle *handle = kosdma_handle_fget(fd);
+	int ret;
+
+	if (IS_ERR(handle))
+		return handle;
+	ret = kosdma_handle_check(handle, type, rights);
+	if (ret) {
+		kosdma_handle_put(handle);
+		return ERR_PTR(ret);
+	}
+	return handle;
+}
+
+/**
+ * kosdma_handle_get() - the handle that a descriptor of the caller names
+ * @fd: descriptor
+ * @type: type that it must have
+ * @rights: rights that it must have
+ *
+ * Return: the handle, to be given back by kosdma_handle_put(); or -EBADF,
+ * -EKEYREVOKED, -EINVAL, -EACCES.
+ */
+struct kosdma_handle *kosdma_handle_get(int fd, enum kosdma_handle_type type, u32 rights)
+{
+	return kosdma_handle_lookup(fd, type, rights);
+}
+
+/* The same for a handle of any type, with any rights. */
+struct kosdma_handle *kosdma_handle_get_any(int fd)
+{
+	return kosdma_handle_lookup(fd, 0, 0);
+}
+
+void kosdma_handle_put(struct kosdma_handle *handle)
+{
+	fput(handle->file);
+}
+
+/* --- the file ------------------------------------------------------------- */
+
+static int kosdma_handle_release(struct inode *inode, struct file *file)
+{
+	struct kosdma_handle *handle = file->private_data;
+	struct kosdma_object *obj = kosdma_object_get(handle->obj);
+	bool last = false;
+	LIST_HEAD(dead);
+
+	mutex_lock(&obj->tree);
+	/* A handle that was never entered into the tree has no file in it. */
+	if (handle->file && !handle->revoked)
+		last = kosdma_object_unreach_locked(obj);
+	handle->file = NULL;
+	kosdma_handle_reap_locked(handle, &dead);
+	mutex_unlock(&obj->tree);
+
+	if (last)
+		obj->ops->end(obj, KOSDMA_ENDED);
+	kosdma_handle_free_list(&dead);
+	kosdma_object_put(obj);
+	return 0;
+}
+
+static __poll_t kosdma_handle_poll(struct file *file, poll_table *wait)
+{
+	struct kosdma_handle *handle = file->private_data;
+
+	poll_wait(file, &handle->obj->wait, wait);
+	if (READ_ONCE(handle->revoked) || READ_ONCE(handle->obj->ended))
+		return EPOLLHUP;
+	return 0;
+}
+
+#ifdef CONFIG_PROC_FS
+static void kosdma_handle_show_fdinfo(struct seq_file *m, struct file *file)
+{
+	struct kosdma_handle *handle = file->private_data;
+	struct kosdma_object *obj = handle->obj;
+
+	seq_printf(m, "kosdma-type:\t%s\n", obj->ops->name);
+	seq_printf(m, "kosdma-sid:\t%u\n", obj->sid);
+	seq_printf(m, "kosdma-rights:\t%#x\n", handle->rights);
+	seq_printf(m, "kosdma-state:\t%s\n",
+		   READ_ONCE(handle->revoked) || READ_ONCE(obj->ended) == KOSDMA_REVOKED ?
+			   "revoked" : READ_ONCE(obj->ended) ? "ended" : "live");
+	if (obj->ops->show)
+		obj->ops->show(m, obj);
+}
+#endif
+
+static const struct file_operations kosdma_handle_fops = {
+	.owner = THIS_MODULE,
+	.release = kosdma_handle_release,
+	.poll = kosdma_handle_poll,
+#ifdef CONFIG_PROC_FS
+	.show_fdinfo = kosdma_handle_show_fdinfo,
+#endif
+};
+
+/* --- ioctls --------------------------------------------------------------- */
+
+/* End a private object as its owner wants it: at once, and whoever has copies of the file. */
+static void kosdma_handle_close_object(struct kosdma_handle *handle)
+{
+	struct kosdma_object *obj = handle->obj;
+
+	if (!handle->owner || !kosdma_process_is_current(handle->owner))
+		return;
+	if (obj->ops->close)
+		obj->ops->close(obj);
+	obj->ops->end(obj, KOSDMA_ENDED);
+}
+
+int kosdma_ioctl_handle_close(struct kosdma_ucmd *ucmd)
+{
+	struct kosdma_handle_close *cmd = ucmd->cmd;
+	struct kosdma_handle *handle;
+
+	handle = kosdma_handle_fget(cmd->handle);
+	if (IS_ERR(handle))
+		return PTR_ERR(handle);
+	kosdma_handle_close_object(handle);
+	kosdma_handle_put(handle);
+	close_fd(cmd->handle);
+	return 0;
+}
+
+int kosdma_ioctl_handle_revoke(struct kosdma_ucmd *ucmd)
+{
+	struct kosdma_handle_revoke *cmd = ucmd->cmd;
+	struct kosdma_handle *handle, *badge = NULL;
+
+	if (cmd->flags & ~(KOSDMA_REVOKE_CLOSE | KOSDMA_REVOKE_BADGE) ||
+	    cmd->flags == (KOSDMA_REVOKE_CLOSE | KOSDMA_REVOKE_BADGE) ||
+	    !(cmd->flags & KOSDMA_REVOKE_BADGE) != (cmd->badge == KOSDMA_NO_HANDLE))
+		return -EINVAL;
+
+	handle = kosdma_handle_get_any(cmd->handle);
+	if (IS_ERR(handle))
+		return PTR_ERR(handle);
+	if (cmd->flags & KOSDMA_REVOKE_BADGE) {
+		badge = kosdma_handle_get(cmd->badge, KOSDMA_HANDLE_BADGE, 0);
+		if (IS_ERR(badge)) {
+			kosdma_handle_put(handle);
+			return PTR_ERR(badge);
+		}
+	}
+
+	kosdma_handle_revoke(handle, badge ? badge->obj : NULL);
+
+	if (badge)
+		kosdma_handle_put(badge);
+	if (cmd->flags & KOSDMA_REVOKE_CLOSE)
+		kosdma_handle_close_object(handle);
+	kosdma_handle_put(handle);
+	if (cmd->flags & KOSDMA_REVOKE_CLOSE)
+		close_fd(cmd->handle);
+	return 0;
+}
+
+int kosdma_ioctl_handle_copy(struct kosdma_ucmd *ucmd)
+{
+	struct kosdma_handle_copy *cmd = ucmd->cmd;
+	struct kosdma_handle *handle, *badge = NULL;
+	u32 right;
+	int ret;
+
+	if (cmd->flags & ~KOSDMA_COPY_TRANSFER)
+		return -EINVAL;
+	handle = kosdma_handle_get_any(cmd->handle);
+	if (IS_ERR(handle))
+		return PTR_ERR(handle);
+
+	right = cmd->flags & KOSDMA_COPY_TRANSFER ? KOSDMA_RIGHT_TRANSFER : KOSDMA_RIGHT_COPY;
+	if (!handle->obj->ops->transferable) {
+		ret = -EACCES;
+		goto out_handle;
+	}
+	if (cmd->rights & ~(KOSDMA_RIGHTS_COMMON | handle->obj->ops->rights)) {
+		ret = -EINVAL;
+		goto out_handle;
+	}
+	if ((cmd->rights | right) & ~handle->rights) {
+		ret = -EACCES;
+		goto out_handle;
+	}
+	if (cmd->badge != KOSDMA_NO_HANDLE) {
+		badge = kosdma_handle_get(cmd->badge, KOSDMA_HANDLE_BADGE, 0);
+		if (IS_ERR(badge)) {
+			ret = PTR_ERR(badge);
+			goto out_handle;
+		}
+	}
+	ret = kosdma_handle_create(ucmd, handle->obj, cmd->rights, handle,
+				   badge ? badge->obj : NULL, &cmd->out_handle);
+	if (badge)
+		kosdma_handle_put(badge);
+out_handle:
+	kosdma_handle_put(handle);
+	return ret;
+}
+
+int kosdma_ioctl_handle_info(struct kosdma_ucmd *ucmd)
+{
+	struct kosdma_handle_info *cmd = ucmd->cmd;
+	struct kosdma_handle *handle;
+
+	if (cmd->__reserved)
+		return -EINVAL;
+	handle = kosdma_handle_get_any(cmd->handle);
+	if (IS_ERR(handle))
+		return PTR_ERR(handle);
+	cmd->out_type = handle->obj->ops->type;
+	cmd->out_rights = handle->rights;
+	cmd->out_sid = handle->rights & KOSDMA_RIGHT_GET_SID ? handle->obj->sid : 0;
+	kosdma_handle_put(handle);
+	return 0;
+}
+
+/* --- badges: objects that only mark copies --------------------------------- */
+
+static void kosdma_badge_end(struct kosdma_object *obj, enum kosdma_end how)
+{
+	kosdma_object_set_ended(obj, how);
+}
+
+static void kosdma_badge_free(struct kosdma_object *obj)
+{
+	kfree(obj);
+}
+
+static const struct kosdma_object_ops kosdma_badge_ops = {
+	.type = KOSDMA_HANDLE_BADGE,
+	.name = "[kosdma-badge]",
+	.end = kosdma_badge_end,
+	.free = kosdma_badge_free,
+};
+
+int kosdma_ioctl_badge_create(struct kosdma_ucmd *ucmd)
+{
+	struct kosdma_badge_create *cmd = ucmd->cmd;
+	struct kosdma_object *badge;
+	int ret;
+
+	badge = kzalloc(sizeof(*badge), GFP_KERNEL_ACCOUNT);
+	if (!badge)
+		return -ENOMEM;
+	ret = kosdma_object_init(badge, &kosdma_badge_ops);
+	if (ret) {
+		kfree(badge);
+		return ret;
+	}
+	ret = kosdma_handle_create(ucmd, badge, KOSDMA_RIGHT_GET_SID, NULL, NULL,
+				   &cmd->out_handle);
+	kosdma_object_put(badge);
+	return ret;
+}
+
+void kosdma_handle_exit(void)
+{
+	ida_destroy(&kosdma_sids);
+}

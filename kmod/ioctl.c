@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The ioctl table and its dispatcher
+ *
+ * A handler gets its struct in kernel memory, returns 0 or an errno, and may
+ * leave a new handle in the command. The dispatcher copies the result out and
+ * then publishes the handle, which cannot fail; or aborts it.
+ */
+#include <linux/fs.h>
+#include <linux/module.h>
+#include <linux/nospec.h>
+#include <linux/uaccess.h>
+
+#include "kosdma.h"
+
+static int kosdma_ioctl_info(struct kosdma_ucmd *ucmd)
+{
+	struct kosdma_info *cmd = ucmd->cmd;
+
+	cmd->out_abi = 1;
+	cmd->out_features = 0;
+	if (kosdma_machine_translates())
+		cmd->out_features |= KOSDMA_FEATURE_TRANSLATION;
+	if (kosdma_direct_allowed())
+		cmd->out_features |= KOSDMA_FEATURE_DIRECT;
+	cmd->out_page_shift = PAGE_SHIFT;
+	cmd->out_max_block_order = KOSDMA_MAX_BLOCK_ORDER;
+	cmd->out_max_objects = kosdma_max_objects();
+	return 0;
+}
+
+/* Room for the largest struct. */
+union kosdma_cmd {
+	struct kosdma_info info;
+	struct kosdma_buffer_create buffer_create;
+	struct kosdma_buffer_modify buffer_modify;
+	struct kosdma_buffer_map buffer_map;
+	struct kosdma_access_begin access_begin;
+	struct kosdma_access_info access_info;
+	struct kosdma_domain_create domain_create;
+	struct kosdma_device_attach device_attach;
+	struct kosdma_device_set_dma_mask device_set_dma_mask;
+	struct kosdma_region_register region_register;
+	struct kosdma_region_map region_map;
+	struct kosdma_handle_close handle_close;
+	struct kosdma_handle_revoke handle_revoke;
+	struct kosdma_handle_copy handle_copy;
+	struct kosdma_handle_info handle_info;
+	struct kosdma_badge_create badge_create;
+};
+
+struct kosdma_ioctl {
+	unsigned int cmd;
+	u32 size;
+	u32 min_size;
+	int (*handler)(struct kosdma_ucmd *ucmd);
+};
+
+#define KOSDMA_IOCTL(_cmd, _handler, _struct, _last)					\
+	[_IOC_NR(_cmd)] = {								\
+		.cmd = _cmd,								\
+		.size = sizeof(struct _struct) +					\
+			BUILD_BUG_ON_ZERO(sizeof(union kosdma_cmd) < sizeof(struct _struct)), \
+		.min_size = offsetofend(struct _struct, _last),				\
+		.handler = _handler,							\
+	}
+
+static const struct kosdma_ioctl kosdma_ioctls[] = {
+	KOSDMA_IOCTL(KOSDMA_INFO, kosdma_ioctl_info, kosdma_info, out_max_objects),
+	KOSDMA_IOCTL(KOSDMA_BUFFER_CREATE, kosdma_ioctl_buffer_create, kosdma_buffer_create,
+		     __reserved),
+	KOSDMA_IOCTL(KOSDMA_BUFFER_MODIFY, kosdma_ioctl_buffer_modify, kosdma_buffer_modify,
+		     __reserved),
+	KOSDMA_IOCTL(KOSDMA_BUFFER_MAP, kosdma_ioctl_buffer_map, kosdma_buffer_map, __reserved2),
+	KOSDMA_IOCTL(KOSDMA_ACCESS_BEGIN, kosdma_ioctl_access_begin, kosdma_access_begin,
+		     out_handle),
+	KOSDMA_IOCTL(KOSDMA_ACCESS_INFO, kosdma_ioctl_access_info, kosdma_access_info, out_state),
+	KOSDMA_IOCTL(KOSDMA_DOMAIN_CREATE, kosdma_ioctl_domain_create, kosdma_domain_create,
+		     out_handle),
+	KOSDMA_IOCTL(KOSDMA_DEVICE_ATTACH, kosdma_ioctl_device_attach, kosdma_device_attach,
+		     __reserved),
+	KOSDMA_IOCTL(KOSDMA_DEVICE_DETACH, kosdma_ioctl_device_detach, kosdma_device_attach,
+		     __reserved),
+	KOSDMA_IOCTL(KOSDMA_DEVICE_SET_DMA_MASK, kosdma_ioctl_device_set_dma_mask,
+		     kosdma_device_set_dma_mask, mask),
+	KOSDMA_IOCTL(KOSDMA_REGION_REGISTER, kosdma_ioctl_region_register,
+		     kosdma_region_register, __reserved),
+	KOSDMA_IOCTL(KOSDMA_REGION_MAP, kosdma_ioctl_region_map, kosdma_region_map, __reserved),
+	KOSDMA_IOCTL(KOSDMA_HANDLE_CLOSE, kosdma_ioctl_handle_close, kosdma_handle_close, handle),
+	KOSDMA_IOCTL(KOSDMA_HANDLE_REVOKE, kosdma_ioctl_handle_revoke, kosdma_handle_revoke,
+		     badge),
+	KOSDMA_IOCTL(KOSDMA_HANDLE_COPY, kosdma_ioctl_handle_copy, kosdma_handle_copy,
+		     out_handle),
+	KOSDMA_IOCTL(KOSDMA_HANDLE_INFO, kosdma_ioctl_handle_info, kosdma_handle_info,
+		     __reserved),
+	KOSDMA_IOCTL(KOSDMA_BADGE_CREATE, kosdma_ioctl_badge_create, kosdma_badge_create,
+		     out_handle),
+};
+
+static long kosdma_unlocked_ioctl(struct file *file, unsigned int nr, unsigned long arg)
+{
+	void __user *ubuf = (void __user *)arg;
+	struct kosdma_ucmd ucmd = {};
+	const struct kosdma_ioctl *op;
+	union kosdma_cmd cmd;
+	u32 usize;
+	int ret;
+
+	if (_IOC_NR(nr) >= ARRAY_SIZE(kosdma_ioctls) || nr != kosdma_ioctls[_IOC_NR(nr)].cmd)
+		return -ENOTTY;
+	op = &kosdma_ioctls[array_index_nospec(_IOC_NR(nr), ARRAY_SIZE(kosdma_ioctls))];
+
+	if (get_user(usize, (u32 __user *)ubuf))
+		return -EFAULT;
+	if (usize < op->min_size)
+		return -EINVAL;
+	ret = copy_struct_from_user(&cmd, op->size, ubuf, usize);
+	if (ret)
+		return ret;
+
+	ucmd.cmd = &cmd;
+	ret = op->handler(&ucmd);
+	if (ret)
+		return ret;
+
+	/* The size field stays what user space wrote, also if it changed since. */
+	if (copy_to_user(ubuf + sizeof(u32), (u8 *)&cmd + sizeof(u32),
+			 min(usize, op->size) - sizeof(u32)))
+		ret = -EFAULT;
+	if (ucmd.new) {
+		if (ret)
+			kosdma_handle_abort(&ucmd);
+		else
+			kosdma_handle_publish(&ucmd);
+	}
+	return ret;
+}
+
+/* The descriptor has no state: a process is known by its mm. */
+static int kosdma_open(struct inode *inode, struct file *file)
+{
+	return nonseekable_open(inode, file);
+}
+
+const struct file_operations kosdma_fops = {
+	.owner = THIS_MODULE,
+	.open = kosdma_open,
+	.unlocked_ioctl = kosdma_unlocked_ioctl,
+	.compat_ioctl = compat_ptr_ioctl,
+};

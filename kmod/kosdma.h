@@ -1,0 +1,638 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * kosdma: what its files share
+ *
+ * Lock order, outermost first. No mmap_lock and no copy to or from user space
+ * below any of these:
+ *
+ *   kosdma_group::lock		"device lock"
+ *     kosdma_process::lock
+ *       kosdma_domain::lock
+ *         kosdma_buffer::lock, kosdma_region::lock
+ *           kosdma_object::tree
+ *
+ * Leaves, taken below any of them: the claim table (mmio.c), the device table
+ * (device.c), the quarantine (access.c), the user table (process.c).
+ * Apart from them: mmap_lock > kosdma_mapping::rwsem (leaf).
+ *
+ * Two counts, never mixed. kosdma_object::ref keeps memory alive.
+ * kosdma_object::reach says whether anybody can still reach the object: when
+ * it drops to zero the object ends, whoever still holds a reference.
+ */
+#ifndef KOSDMA_H
+#define KOSDMA_H
+
+#include <linux/file.h>
+#include <linux/interval_tree.h>
+#include <linux/kref.h>
+#include <linux/list.h>
+#include <linux/mmu_notifier.h>
+#include <linux/mutex.h>
+#include <linux/pci.h>
+#include <linux/poll.h>
+#include <linux/rwsem.h>
+#include <linux/scatterlist.h>
+#include <linux/sched/user.h>
+#include <linux/seq_file.h>
+#include <linux/workqueue.h>
+
+#include <linux/kosdma.h>
+
+#include "compat.h"
+#include "iova.h"
+
+struct kosdma_device;
+struct kosdma_domain;
+struct kosdma_handle;
+struct kosdma_mapping;
+struct kosdma_object;
+struct kosdma_process;
+struct kosdma_use;
+
+#define KOSDMA_ATTR_DIRECTION	(KOSDMA_ATTR_TO_DEVICE | KOSDMA_ATTR_FROM_DEVICE)
+#define KOSDMA_ATTR_CACHE	(KOSDMA_ATTR_WRITE_BACK | KOSDMA_ATTR_WRITE_THROUGH | \
+				 KOSDMA_ATTR_CACHE_DISABLE | KOSDMA_ATTR_WRITE_COMBINE)
+#define KOSDMA_MAP_PROT		(KOSDMA_MAP_READ | KOSDMA_MAP_WRITE)
+
+/* Largest block order that any address space can hold. */
+#define KOSDMA_MAX_ORDER	(63 - PAGE_SHIFT)
+
+/* How long somebody waits for the teardown of a process that died. */
+#define KOSDMA_TEARDOWN_TIMEOUT	(10 * HZ)
+
+/* --- ioctl.c ------------------------------------------------------------ */
+
+/**
+ * struct kosdma_ucmd - one ioctl in progress
+ * @cmd: the command's struct, in kernel memory; results go here
+ * @new: a handle that the dispatcher publishes when @cmd has been copied out,
+ *	and aborts otherwise
+ * @new_fd: the descriptor reserved for @new
+ */
+struct kosdma_ucmd {
+	void *cmd;
+	struct kosdma_handle *new;
+	int new_fd;
+};
+
+extern const struct file_operations kosdma_fops;
+
+/* --- handle.c: objects and handles -------------------------------------- */
+
+/* Why an object ended, and what its handle answers from then on. */
+enum kosdma_end {
+	KOSDMA_LIVE = 0,
+	KOSDMA_ENDED,		/* closed, or its process died: EBADF */
+	KOSDMA_REVOKED,		/* taken back: EKEYREVOKED */
+};
+
+/**
+ * struct kosdma_object_ops - one kind of object
+ * @type: see enum kosdma_handle_type
+ * @rights: every right that a handle of this kind can have
+ * @transferable: handles may be copied, sent and used by any process
+ * @close: private kinds, optional: called in the owner's process before @end,
+ *	when the handle is closed by ioctl or was never published
+ * @end: nobody can reach the object any more, or it was revoked: give back
+ *	everything but its memory. Called without locks, maybe more than once
+ *	and concurrently; finished when any call returns.
+ * @free: the last reference is gone
+ * @show: optional: lines for fdinfo
+ */
+struct kosdma_object_ops {
+	enum kosdma_handle_type type;
+	u32 rights;
+	bool transferable;
+	const char *name;
+	void (*close)(struct kosdma_object *obj);
+	void (*end)(struct kosdma_object *obj, enum kosdma_end how);
+	void (*free)(struct kosdma_object *obj);
+	void (*show)(struct seq_file *m, struct kosdma_object *obj);
+};
+
+/**
+ * struct kosdma_object - what a handle names; first member of every kind
+ * @ops: immutable
+ * @ref: keeps the memory
+ * @user: whom it is counted against; immutable
+ * @sid: identity, unique among living objects, never 0; immutable
+ * @ended: an enum kosdma_end, see kosdma_object_set_ended()
+ * @tree: guards @reach, @ending and the tree fields of its handles
+ * @reach: open unrevoked handles + uses + pins
+ * @ending: uses that a revoke has marked and that have not ended yet
+ * @wait: pollers of its handles
+ */
+struct kosdma_object {
+	const struct kosdma_object_ops *ops;
+	struct kref ref;
+	struct kosdma_user *user;
+	u32 sid;
+	int ended;
+	struct mutex tree;
+	unsigned int reach;
+	struct list_head ending;
+	wait_queue_head_t wait;
+};
+
+/**
+ * struct kosdma_handle - one node of an object's inheritance tree
+ * @obj: reference; immutable
+ * @owner: reference to the only process that may use it, NULL for
+ *	transferable kinds; immutable
+ * @user: whom it is counted against; immutable
+ * @rights: immutable
+ * @badge: reference to the badge that marks it, or NULL; immutable
+ * @file: its file, NULL once closed (a tombstone)
+ * @revoked: useless from now on; so are all its descendants
+ * @parent: NULL at the root
+ * @children: its child handles, tombstones included
+ * @sibling: in @parent's children
+ * @uses: living uses that are not marked by a revoke
+ * @nuses: living uses, marked or not
+ *
+ * From @file on, guarded by obj->tree. Exists while it has a file, a child or
+ * a use; a handle that has a file is held by that file.
+ */
+struct kosdma_handle {
+	struct kosdma_object *obj;
+	struct kosdma_process *owner;
+	struct kosdma_user *user;
+	u32 rights;
+	struct kosdma_object *badge;
+
+	struct file *file;
+	bool revoked;
+	struct kosdma_handle *parent;
+	struct list_head children;
+	struct list_head sibling;
+	struct list_head uses;
+	unsigned int nuses;
+};
+
+/**
+ * struct kosdma_use - a mapping or access, as recorded at the handle through
+ *	which it was opened
+ * @user: the mapping or access; the use lies inside it
+ * @handle: NULL once the use has ended; guarded by obj->tree
+ * @obj: the object used; @user holds a reference on it
+ * @node: in handle->uses or obj->ending; guarded by obj->tree
+ */
+struct kosdma_use {
+	struct kosdma_object *user;
+	struct kosdma_handle *handle;
+	struct kosdma_object *obj;
+	struct list_head node;
+};
+
+int kosdma_object_init(struct kosdma_object *obj, const struct kosdma_object_ops *ops);
+void kosdma_object_put(struct kosdma_object *obj);
+void kosdma_object_set_ended(struct kosdma_object *obj, enum kosdma_end how);
+void kosdma_object_pin(struct kosdma_object *obj);
+void kosdma_object_unpin(struct kosdma_object *obj);
+
+static inline struct kosdma_object *kosdma_object_get(struct kosdma_object *obj)
+{
+	kref_get(&obj->ref);
+	return obj;
+}
+
+int kosdma_handle_create(struct kosdma_ucmd *ucmd, struct kosdma_object *obj, u32 rights,
+			 struct kosdma_handle *parent, struct kosdma_object *badge, s32 *out_fd);
+void kosdma_handle_publish(struct kosdma_ucmd *ucmd);
+void kosdma_handle_abort(struct kosdma_ucmd *ucmd);
+struct kosdma_handle *kosdma_handle_get(int fd, enum kosdma_handle_type type, u32 rights);
+struct kosdma_handle *kosdma_handle_get_any(int fd);
+void kosdma_handle_put(struct kosdma_handle *handle);
+
+int kosdma_use_add(struct kosdma_use *use, struct kosdma_object *user,
+		   struct kosdma_handle *handle);
+void kosdma_use_del(struct kosdma_use *use);
+
+int kosdma_ioctl_handle_close(struct kosdma_ucmd *ucmd);
+int kosdma_ioctl_handle_revoke(struct kosdma_ucmd *ucmd);
+int kosdma_ioctl_handle_copy(struct kosdma_ucmd *ucmd);
+int kosdma_ioctl_handle_info(struct kosdma_ucmd *ucmd);
+int kosdma_ioctl_badge_create(struct kosdma_ucmd *ucmd);
+void kosdma_handle_exit(void);
+
+/* --- process.c: processes and users ------------------------------------- */
+
+/**
+ * struct kosdma_user - a user's charges
+ * @node: in the table of users
+ * @ref: objects, handles and buffers charged to it
+ * @user: the kernel's own, with a reference; holds locked_vm
+ * @objects: objects and handles
+ */
+struct kosdma_user {
+	struct hlist_node node;
+	refcount_t ref;
+	struct user_struct *user;
+	atomic_t objects;
+};
+
+/**
+ * struct kosdma_process - an address space that uses kosdma
+ * @mn: tells when the address space ends
+ * @mm: grabbed as long as this struct lives, so that the pointer names one
+ *	address space and no later one
+ * @node: in the table of processes, until torn down
+ * @ref: keeps the memory
+ * @pid: thread group that made it, for diagnostics
+ * @published: it was entered into the table; set before anybody can see it
+ * @teardown: everything of a dead process is given back here
+ * @rcu: frees it
+ * @lock: guards what follows
+ * @dead: the address space is gone
+ * @domains: its domains
+ * @mappings: its mappings
+ * @devices: devices attached to its domains
+ * @automatic: its automatic domain, with a reference, or NULL
+ */
+struct kosdma_process {
+	struct mmu_notifier mn;
+	struct mm_struct *mm;
+	struct hlist_node node;
+	struct kref ref;
+	pid_t pid;
+	bool published;
+	struct work_struct teardown;
+	struct rcu_head rcu;
+
+	struct mutex lock;
+	bool dead;
+	struct list_head domains;
+	struct list_head mappings;
+	struct list_head devices;
+	struct kosdma_domain *automatic;
+};
+
+struct kosdma_process *kosdma_process_current(void);
+void kosdma_process_put(struct kosdma_process *process);
+bool kosdma_process_is_current(struct kosdma_process *process);
+int kosdma_process_wait_teardowns(void);
+int kosdma_process_init(void);
+void kosdma_process_exit(void);
+
+static inline struct kosdma_process *kosdma_process_get(struct kosdma_process *process)
+{
+	kref_get(&process->ref);
+	return process;
+}
+
+unsigned int kosdma_max_objects(void);
+struct kosdma_user *kosdma_user_count_object(void);
+void kosdma_user_uncount_object(struct kosdma_user *user);
+int kosdma_user_charge(struct kosdma_user *user, unsigned long npages);
+void kosdma_user_uncharge(struct kosdma_user *user, unsigned long npages);
+
+/* --- buffer.c ------------------------------------------------------------ */
+
+/**
+ * struct kosdma_buffer - memory for devices
+ * @obj: base; ends when the pages may be freed
+ * @length: bytes asked for; immutable
+ * @npages: pages in the blocks, charged; immutable
+ * @order: smallest block order that devices may see; immutable
+ * @physical: every block of that order is one physical piece; immutable
+ * @sgt: the blocks, largest first, one entry a block; immutable
+ * @coherent: where the memory is from dma_alloc_coherent(): its address in
+ *	the kernel and for the module's device; else NULL
+ * @coherent_dma: goes with @coherent
+ * @lock: guards what follows
+ * @attr: see enum kosdma_attr; the cache type changes only while @users is 0
+ * @mixed: blocks may differ in cache type; nobody may use them
+ * @users: mappings and accesses, lingering ones included
+ * @accesses: its living accesses
+ */
+struct kosdma_buffer {
+	struct kosdma_object obj;
+	u64 length;
+	unsigned long npages;
+	unsigned int order;
+	bool physical;
+	struct sg_table sgt;
+	void *coherent;
+	dma_addr_t coherent_dma;
+
+	struct mutex lock;
+	u32 attr;
+	bool mixed;
+	unsigned int users;
+	struct list_head accesses;
+};
+
+static inline struct kosdma_buffer *to_buffer(struct kosdma_object *obj)
+{
+	return container_of(obj, struct kosdma_buffer, obj);
+}
+
+static inline u64 kosdma_buffer_bytes(const struct kosdma_buffer *buffer)
+{
+	return (u64)buffer->npages << PAGE_SHIFT;
+}
+
+/* The cache type named by @attr, as one bit; @fallback if it names none; 0 if it names several. */
+u32 kosdma_attr_cache(u32 attr, u32 fallback);
+int kosdma_buffer_use(struct kosdma_buffer *buffer);
+void kosdma_buffer_unuse(struct kosdma_buffer *buffer);
+int kosdma_ioctl_buffer_create(struct kosdma_ucmd *ucmd);
+int kosdma_ioctl_buffer_modify(struct kosdma_ucmd *ucmd);
+int kosdma_buffer_init(struct device *dev);
+
+/* --- mapping.c ----------------------------------------------------------- */
+
+/**
+ * struct kosdma_mapping - a buffer or region in an address space
+ * @obj: base
+ * @process: reference; the only address space in which it works; immutable
+ * @node: in process->mappings, guarded by process->lock
+ * @use: of the buffer or region
+ * @file: internal file on an inode of its own; every VMA of the mapping holds
+ *	it, and the mapping itself until it is @done; changes under
+ *	process->lock
+ * @offset: bytes into the source; immutable
+ * @length: bytes without guards; immutable
+ * @flags: see enum kosdma_map_flags; immutable
+ * @cache: cache type, one bit of enum kosdma_attr; immutable
+ * @base: first address of the VMA, guard included; immutable once mapped
+ * @rwsem: whoever enters pages holds it for read, whoever ends the mapping
+ *	for write
+ * @state: see enum kosdma_end; set once, under @rwsem
+ * @done: its source and its process know that it has ended; guarded by
+ *	process->lock
+ * @huge: huge entries are possible
+ */
+struct kosdma_mapping {
+	struct kosdma_object obj;
+	struct kosdma_process *process;
+	struct list_head node;
+	struct kosdma_use use;
+	struct file *file;
+	u64 offset;
+	u64 length;
+	u32 flags;
+	u32 cache;
+	unsigned long base;
+	struct rw_semaphore rwsem;
+	enum kosdma_end state;
+	bool done;
+	bool huge;
+};
+
+static inline struct kosdma_mapping *to_mapping(struct kosdma_object *obj)
+{
+	return container_of(obj, struct kosdma_mapping, obj);
+}
+
+void kosdma_mapping_revoke(struct kosdma_mapping *mapping, enum kosdma_end how);
+void kosdma_mapping_end(struct kosdma_mapping *mapping, enum kosdma_end how);
+int kosdma_ioctl_buffer_map(struct kosdma_ucmd *ucmd);
+int kosdma_ioctl_region_map(struct kosdma_ucmd *ucmd);
+
+/* --- domain.c ------------------------------------------------------------ */
+
+/**
+ * struct kosdma_hwdom - one IOMMU's page table of a domain
+ * @node: in domain->hwdoms
+ * @iommu: the kernel's domain
+ * @groups: groups attached to it
+ */
+struct kosdma_hwdom {
+	struct list_head node;
+	struct iommu_domain *iommu;
+	unsigned int groups;
+};
+
+/* What addresses mean in a domain; fixed by its first attach. */
+enum kosdma_mode {
+	KOSDMA_MODE_NONE,
+	KOSDMA_MODE_TRANSLATED,
+	KOSDMA_MODE_DIRECT,
+};
+
+/**
+ * struct kosdma_domain - an I/O address space and its devices
+ * @obj: base; the automatic domain has no handle
+ * @process: reference; immutable
+ * @process_node: in process->domains, guarded by process->lock
+ * @lock: guards what follows
+ * @closed: reaches nobody any more
+ * @mode: changes only while no device is attached, no access is placed and
+ *	@unquiet is NULL
+ * @space: where accesses and reserved ranges lie
+ * @limit: last address that a placement may use
+ * @hwdoms: IOMMU page tables; each holds every placed access
+ * @groups: groups attached (kosdma_group::domain_node)
+ * @devices: devices attached (kosdma_device::domain_node)
+ * @accesses: living accesses
+ * @placed: how many of them have an address
+ * @lingering: ended accesses whose pages a device may still write
+ * @unquiet: a device that left without being proven quiet, with a reference
+ */
+struct kosdma_domain {
+	struct kosdma_object obj;
+	struct kosdma_process *process;
+	struct list_head process_node;
+
+	struct mutex lock;
+	bool closed;
+	enum kosdma_mode mode;
+	struct kosdma_iova_space space;
+	u64 limit;
+	struct list_head hwdoms;
+	struct list_head groups;
+	struct list_head devices;
+	struct list_head accesses;
+	unsigned int placed;
+	struct list_head lingering;
+	struct pci_dev *unquiet;
+};
+
+static inline struct kosdma_domain *to_domain(struct kosdma_object *obj)
+{
+	return container_of(obj, struct kosdma_domain, obj);
+}
+
+struct kosdma_domain *kosdma_domain_get(int fd, struct kosdma_process *process);
+void kosdma_domain_put(struct kosdma_domain *domain);
+int kosdma_domain_add(struct kosdma_domain *domain, struct kosdma_device *dev);
+void kosdma_domain_remove(struct kosdma_domain *domain, struct kosdma_device *dev, bool quiet);
+int kosdma_domain_set_mask(struct kosdma_domain *domain, struct kosdma_device *dev, u64 mask);
+void kosdma_domain_end(struct kosdma_domain *domain);
+void kosdma_domain_end_accesses(struct kosdma_domain *domain);
+int kosdma_ioctl_domain_create(struct kosdma_ucmd *ucmd);
+
+/* --- access.c ------------------------------------------------------------ */
+
+/**
+ * struct kosdma_access - a buffer open for the devices of a domain
+ * @obj: base
+ * @domain: reference; immutable
+ * @buffer: reference; in use by this access until it ended and no longer
+ *	lingers; immutable
+ * @use: of the buffer
+ * @attr: direction bits that buffer and rights both allow; immutable
+ * @domain_node: in domain->accesses or domain->lingering or the quarantine
+ * @buffer_node: in buffer->accesses, guarded by buffer->lock
+ * @iova: its range in domain->space, valid if @placed in a translated domain
+ * @placed: it has an address, which is fixed until it ends or its domain does
+ * @fresh: placed by the attach that is under way
+ * @done: ended
+ * @suspect: while in quarantine: the device that may still write, with a
+ *	reference
+ *
+ * Fields without a note are guarded by domain->lock.
+ */
+struct kosdma_access {
+	struct kosdma_object obj;
+	struct kosdma_domain *domain;
+	struct kosdma_buffer *buffer;
+	struct kosdma_use use;
+	u32 attr;
+	struct list_head domain_node;
+	struct list_head buffer_node;
+	struct kosdma_iova iova;
+	bool placed;
+	bool fresh;
+	bool done;
+	struct pci_dev *suspect;
+};
+
+static inline struct kosdma_access *to_access(struct kosdma_object *obj)
+{
+	return container_of(obj, struct kosdma_access, obj);
+}
+
+int kosdma_access_place(struct kosdma_access *access);
+void kosdma_access_unplace(struct kosdma_access *access);
+int kosdma_access_map_hwdom(struct kosdma_access *access, struct kosdma_hwdom *hwdom);
+int kosdma_access_map_device(struct kosdma_access *access, struct kosdma_device *dev);
+void kosdma_access_unmap_device(struct kosdma_access *access, struct kosdma_device *dev);
+u64 kosdma_access_last(const struct kosdma_access *access);
+void kosdma_access_end(struct kosdma_access *access, enum kosdma_end how);
+void kosdma_access_settle(struct kosdma_domain *domain, struct list_head *done);
+void kosdma_access_release(struct list_head *done);
+void kosdma_quarantine_release(struct pci_dev *pdev);
+int kosdma_ioctl_access_begin(struct kosdma_ucmd *ucmd);
+int kosdma_ioctl_access_info(struct kosdma_ucmd *ucmd);
+
+/* --- device.c ------------------------------------------------------------ */
+
+/**
+ * struct kosdma_group - functions that an IOMMU cannot tell apart
+ * @node: in the table of groups, guarded by the device table's lock
+ * @ref: members, and whoever works with it
+ * @iommu: with a reference; NULL without IOMMU (a group of one); immutable
+ * @lock: the device lock; guards what follows and the members' fields
+ * @members: functions bound to kosdma
+ * @holder: the process that holds it, with a reference, or NULL
+ * @holds: attachments and BAR regions of all members
+ * @domain: where its attached members are, with a reference, or NULL
+ * @hwdom: its page table in there (domain->lock too)
+ * @domain_node: in domain->groups (domain->lock too)
+ * @attached: members attached
+ */
+struct kosdma_group {
+	struct list_head node;
+	struct kref ref;
+	struct iommu_group *iommu;
+
+	struct mutex lock;
+	struct list_head members;
+	struct kosdma_process *holder;
+	unsigned int holds;
+	struct kosdma_domain *domain;
+	struct kosdma_hwdom *hwdom;
+	struct list_head domain_node;
+	unsigned int attached;
+};
+
+/**
+ * struct kosdma_device - a PCI function bound to kosdma
+ * @ref: the binding, and whoever works with it
+ * @pdev: valid until @gone; the struct holds a reference
+ * @group: reference; immutable
+ * @address: segment << 16 | bus << 8 | devfn; immutable
+ * @member_node: in group->members
+ * @holds: its attachment and its BAR regions
+ * @reset: has been reset at the end of its attachment
+ * @gone: unbound; no new hold
+ * @attached: in group->domain, bus mastering on
+ * @domain_node: in domain->devices (domain->lock too)
+ * @process_node: in process->devices (process->lock too)
+ * @mask: last address that it can emit (domain->lock too)
+ * @regions: registrations in its BARs
+ *
+ * Fields without a note are guarded by group->lock.
+ */
+struct kosdma_device {
+	struct kref ref;
+	struct pci_dev *pdev;
+	struct kosdma_group *group;
+	u32 address;
+	struct list_head member_node;
+	unsigned int holds;
+	bool reset;
+	bool gone;
+	bool attached;
+	struct list_head domain_node;
+	struct list_head process_node;
+	u64 mask;
+	struct list_head regions;
+};
+
+bool kosdma_machine_translates(void);
+bool kosdma_direct_allowed(void);
+struct kosdma_device *kosdma_device_find_bar(u64 start, u64 last);
+void kosdma_device_put(struct kosdma_device *dev);
+int kosdma_device_lock_for(struct kosdma_device *dev, struct kosdma_process *process);
+void kosdma_device_unlock(struct kosdma_device *dev);
+int kosdma_device_hold(struct kosdma_device *dev, struct kosdma_process *process);
+void kosdma_device_unhold(struct kosdma_device *dev);
+int kosdma_device_may_hold(struct kosdma_device *dev);
+void kosdma_group_detach(struct kosdma_group *group, struct kosdma_domain *domain);
+void kosdma_group_put(struct kosdma_group *group);
+int kosdma_ioctl_device_attach(struct kosdma_ucmd *ucmd);
+int kosdma_ioctl_device_detach(struct kosdma_ucmd *ucmd);
+int kosdma_ioctl_device_set_dma_mask(struct kosdma_ucmd *ucmd);
+int kosdma_device_init(void);
+void kosdma_device_exit(void);
+
+/* --- mmio.c -------------------------------------------------------------- */
+
+/**
+ * struct kosdma_region - a claimed range of device registers
+ * @obj: base; ends when the claim may go
+ * @claim: in the claim table; immutable range
+ * @claimed: it is in there; guarded by the claim table's lock
+ * @dev: the device whose BAR holds it, with a reference, or NULL; immutable
+ * @dev_node: in dev->regions while it holds the device; guarded by the
+ *	device lock
+ * @lock: guards what follows
+ * @gone: the device is unbound
+ * @mapping: its mapping, or NULL; a mapping clears this when it ends
+ */
+struct kosdma_region {
+	struct kosdma_object obj;
+	struct interval_tree_node claim;
+	bool claimed;
+	struct kosdma_device *dev;
+	struct list_head dev_node;
+
+	struct mutex lock;
+	bool gone;
+	struct kosdma_mapping *mapping;
+};
+
+static inline struct kosdma_region *to_region(struct kosdma_object *obj)
+{
+	return container_of(obj, struct kosdma_region, obj);
+}
+
+int kosdma_region_set_mapping(struct kosdma_region *region, struct kosdma_mapping *mapping);
+void kosdma_region_clear_mapping(struct kosdma_region *region, struct kosdma_mapping *mapping);
+void kosdma_region_device_gone(struct kosdma_device *dev);
+int kosdma_ioctl_region_register(struct kosdma_ucmd *ucmd);
+
+#endif /* KOSDMA_H */

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * kosdma: DMA buffers, IOMMU domains and device registers for drivers in user
+ * space, after the driver API of KasperskyOS
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/dma-mapping.h>
+#include <linux/miscdevice.h>
+#include <linux/module.h>
+
+#include "kosdma.h"
+
+/* Anybody may open it: every operation checks for itself. */
+static struct miscdevice kosdma_misc = {
+	.minor = MISC_DYNAMIC_MINOR,
+	.name = "kosdma",
+	.fops = &kosdma_fops,
+	.mode = 0666,
+};
+
+static int __init kosdma_init(void)
+{
+	int ret;
+
+	ret = kosdma_process_init();
+	if (ret)
+		return ret;
+	ret = kosdma_device_init();
+	if (ret)
+		goto err_process;
+	ret = misc_register(&kosdma_misc);
+	if (ret)
+		goto err_device;
+	ret = kosdma_buffer_init(kosdma_misc.this_device);
+	if (ret)
+		goto err_misc;
+	return 0;
+
+err_misc:
+	misc_deregister(&kosdma_misc);
+err_device:
+	kosdma_device_exit();
+err_process:
+	kosdma_process_exit();
+	return ret;
+}
+
+/* Only reached when no file, no attachment and no suspect page is left. */
+static void __exit kosdma_exit(void)
+{
+	misc_deregister(&kosdma_misc);
+	kosdma_process_exit();
+	kosdma_device_exit();
+	kosdma_handle_exit();
+}
+
+module_init(kosdma_init);
+module_exit(kosdma_exit);
+
+MODULE_DESCRIPTION("DMA buffers, IOMMU domains and device registers for user-space drivers");
+MODULE_LICENSE("GPL");
