@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: MIT
+/*
+ * What KasperskyOS 1.1 had
+ */
+#include "libkos.h"
+
+Retcode KnIoClose(Handle rid)
+{
+	return KnHandleClose(rid);
+}
