@@ -543,8 +543,9 @@ out_source:
 	return ret;
 }
 
-/* A list of blocks on its way to user space. */
+/* A list of blocks, on its way to user space or (@to is not used) only counted. */
 struct kosdma_list {
+	bool counting;
 	u64 __user *to;
 	u32 count;
 	u32 order_min;
@@ -556,7 +557,7 @@ static int kosdma_list_flush(struct kosdma_list *list)
 {
 	unsigned int done = list->count - list->fill;
 
-	if (list->to && list->fill &&
+	if (!list->counting && list->fill &&
 	    copy_to_user(list->to + done, list->chunk, list->fill * sizeof(u64)))
 		return -EFAULT;
 	list->fill = 0;
@@ -613,15 +614,15 @@ struct kosdma_where {
 };
 
 static int kosdma_list_where(struct kosdma_list *list, const struct kosdma_where *where,
-			     struct kosdma_access_info *cmd)
+			     struct kosdma_access_info *cmd, bool counting)
 {
 	unsigned int ranges = 1;
 	int ret = 0;
 
 	memset(list, 0, sizeof(*list));
 	list->order_min = U32_MAX;
-	if (cmd->capacity)
-		list->to = u64_to_user_ptr(cmd->blocks);
+	list->counting = counting;
+	list->to = u64_to_user_ptr(cmd->blocks);
 
 	cmd->out_addr = where->start;
 	if (where->mode == KOSDMA_MODE_TRANSLATED)
@@ -680,54 +681,50 @@ static void kosdma_access_where(struct kosdma_access *access, struct kosdma_wher
 int kosdma_ioctl_access_info(struct kosdma_ucmd *ucmd)
 {
 	struct kosdma_access_info *cmd = ucmd->cmd;
+	bool physical = cmd->flags & KOSDMA_ACCESS_INFO_PHYSICAL;
 	struct kosdma_where where = { .mode = KOSDMA_MODE_NONE };
 	struct kosdma_access *access = NULL;
-	u32 capacity = cmd->capacity;
 	struct kosdma_handle *handle;
 	struct kosdma_list list;
 	int ret;
 
 	if (cmd->flags & ~KOSDMA_ACCESS_INFO_PHYSICAL)
 		return -EINVAL;
-	handle = kosdma_handle_get_any(cmd->handle);
+	handle = kosdma_handle_get_types(cmd->handle,
+					 BIT(KOSDMA_HANDLE_BUFFER) |
+						 (physical ? 0 : BIT(KOSDMA_HANDLE_ACCESS)), 0);
 	if (IS_ERR(handle))
 		return PTR_ERR(handle);
 
-	ret = -EINVAL;
-	if (handle->obj->ops->type == KOSDMA_HANDLE_BUFFER) {
-		where.buffer = to_buffer(handle->obj);
-		if (cmd->flags & KOSDMA_ACCESS_INFO_PHYSICAL) {
-			ret = -EPERM;
-			if (!capable(CAP_SYS_RAWIO) || security_locked_down(LOCKDOWN_DEV_MEM))
-				goto out;
-			where.mode = KOSDMA_MODE_DIRECT;
-			where.start = sg_phys(where.buffer->sgt.sgl);
-		} else {
-			access = kosdma_buffer_access(where.buffer);
-			if (IS_ERR(access)) {
-				ret = PTR_ERR(access);
-				goto out;
-			}
-		}
-	} else if (handle->obj->ops->type == KOSDMA_HANDLE_ACCESS &&
-		   !(cmd->flags & KOSDMA_ACCESS_INFO_PHYSICAL)) {
+	if (handle->obj->ops->type == KOSDMA_HANDLE_ACCESS) {
 		access = to_access(handle->obj);
 		kosdma_object_get(&access->obj);
 		where.buffer = access->buffer;
 	} else {
-		goto out;
+		where.buffer = to_buffer(handle->obj);
+	}
+	if (physical) {
+		ret = -EPERM;
+		if (!capable(CAP_SYS_RAWIO) || security_locked_down(LOCKDOWN_DEV_MEM))
+			goto out;
+		where.mode = KOSDMA_MODE_DIRECT;
+		where.start = sg_phys(where.buffer->sgt.sgl);
+	} else if (!access) {
+		access = kosdma_buffer_access(where.buffer);
+		if (IS_ERR(access)) {
+			ret = PTR_ERR(access);
+			goto out;
+		}
 	}
 	if (access)
 		kosdma_access_where(access, &where);
 
 	/* Count first, so that a list that does not fit changes nothing. */
-	cmd->capacity = 0;
-	ret = kosdma_list_where(&list, &where, cmd);
-	cmd->capacity = capacity;
-	if (!ret && capacity && capacity < list.count)
+	ret = kosdma_list_where(&list, &where, cmd, true);
+	if (!ret && cmd->capacity && cmd->capacity < list.count)
 		ret = -ENOSPC;
-	else if (!ret && capacity)
-		ret = kosdma_list_where(&list, &where, cmd);
+	else if (!ret && cmd->capacity)
+		ret = kosdma_list_where(&list, &where, cmd, false);
 	cmd->out_length = where.buffer->length;
 	cmd->out_attr = READ_ONCE(where.buffer->attr);
 	if (access)

@@ -27,8 +27,9 @@ static bool allow_direct = true;
 module_param(allow_direct, bool, 0444);
 MODULE_PARM_DESC(allow_direct, "let CAP_SYS_RAWIO attach devices without an IOMMU (taints)");
 
-/* Attempts to reset a device whose lock somebody else has, 10 ms apart. */
+/* Attempts to reset a device whose lock somebody else has, and the time between them. */
 #define KOSDMA_RESET_TRIES 20
+#define KOSDMA_RESET_DELAY_MS 20
 
 static DEFINE_MUTEX(kosdma_devices_lock);	/* leaf: guards both tables */
 static DEFINE_XARRAY(kosdma_devices);		/* address -> kosdma_device */
@@ -141,9 +142,8 @@ static bool kosdma_bar_contains(struct pci_dev *pdev, u64 start, u64 last)
  * @start: first physical address
  * @last: last physical address, inclusive
  *
- * Return: the device, with a reference; NULL if the range lies in no BAR of a
- * device bound to kosdma; -EUNATCH if it lies in one of a device bound to
- * nothing.
+ * Return: the device, with a reference; NULL if the range lies in no BAR; for
+ * one of a device that is not ours, -EUNATCH if no driver has it, else -EBUSY.
  */
 struct kosdma_device *kosdma_device_find_bar(u64 start, u64 last)
 {
@@ -164,9 +164,11 @@ struct kosdma_device *kosdma_device_find_bar(u64 start, u64 last)
 		return found;
 
 	for_each_pci_dev(pdev) {
-		if (!READ_ONCE(pdev->dev.driver) && kosdma_bar_contains(pdev, start, last)) {
+		if (kosdma_bar_contains(pdev, start, last)) {
+			int ret = READ_ONCE(pdev->dev.driver) ? -EBUSY : -EUNATCH;
+
 			pci_dev_put(pdev);
-			return ERR_PTR(-EUNATCH);
+			return ERR_PTR(ret);
 		}
 	}
 	return NULL;
@@ -237,7 +239,7 @@ static int kosdma_device_reset(struct kosdma_device *dev)
 		ret = pci_try_reset_function(dev->pdev);
 		if (ret != -EAGAIN)
 			return ret;
-		msleep(10);
+		msleep(KOSDMA_RESET_DELAY_MS);
 	}
 	return ret;
 }

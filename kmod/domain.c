@@ -581,7 +581,8 @@ static struct kosdma_domain *kosdma_domain_automatic(struct kosdma_process *proc
 		if (!domain) {
 			/* It has no file to keep the module; the process' teardown puts it. */
 			__module_get(THIS_MODULE);
-			process->automatic = domain = new;
+			domain = new;
+			process->automatic = domain;
 			kosdma_domain_enlist_locked(domain);
 			new = NULL;
 		}

@@ -427,7 +427,7 @@ static struct kosdma_handle *kosdma_handle_fget(int fd)
 }
 
 /* The one order of checks: alive, type, process, right. */
-static int kosdma_handle_check(struct kosdma_handle *handle, int type, u32 rights)
+static int kosdma_handle_check(struct kosdma_handle *handle, u32 types, u32 rights)
 {
 	struct kosdma_object *obj = handle->obj;
 	int ended = READ_ONCE(obj->ended);
@@ -436,7 +436,7 @@ static int kosdma_handle_check(struct kosdma_handle *handle, int type, u32 right
 		return -EKEYREVOKED;
 	if (!obj->ops->transferable && ended)
 		return -EBADF;
-	if (type && obj->ops->type != type)
+	if (!(types & BIT(obj->ops->type)))
 		return -EINVAL;
 	if (handle->owner && !kosdma_process_is_current(handle->owner))
 		return -EACCES;
@@ -445,39 +445,28 @@ static int kosdma_handle_check(struct kosdma_handle *handle, int type, u32 right
 	return 0;
 }
 
-static struct kosdma_handle *kosdma_handle_lookup(int fd, int type, u32 rights)
+/**
+ * kosdma_handle_get_types() - the handle that a descriptor of the caller names
+ * @fd: descriptor
+ * @types: types that it may have: bits numbered by enum kosdma_handle_type
+ * @rights: rights that it must have
+ *
+ * Return: the handle, to be given back by kosdma_handle_put(); or -EBADF,
+ * -EKEYREVOKED, -EINVAL, -EACCES.
+ */
+struct kosdma_handle *kosdma_handle_get_types(int fd, u32 types, u32 rights)
 {
 	struct kosdma_handle *handle = kosdma_handle_fget(fd);
 	int ret;
 
 	if (IS_ERR(handle))
 		return handle;
-	ret = kosdma_handle_check(handle, type, rights);
+	ret = kosdma_handle_check(handle, types, rights);
 	if (ret) {
 		kosdma_handle_put(handle);
 		return ERR_PTR(ret);
 	}
 	return handle;
-}
-
-/**
- * kosdma_handle_get() - the handle that a descriptor of the caller names
- * @fd: descriptor
- * @type: type that it must have
- * @rights: rights that it must have
- *
- * Return: the handle, to be given back by kosdma_handle_put(); or -EBADF,
- * -EKEYREVOKED, -EINVAL, -EACCES.
- */
-struct kosdma_handle *kosdma_handle_get(int fd, enum kosdma_handle_type type, u32 rights)
-{
-	return kosdma_handle_lookup(fd, type, rights);
-}
-
-/* The same for a handle of any type, with any rights. */
-struct kosdma_handle *kosdma_handle_get_any(int fd)
-{
-	return kosdma_handle_lookup(fd, 0, 0);
 }
 
 void kosdma_handle_put(struct kosdma_handle *handle)
@@ -578,12 +567,21 @@ int kosdma_ioctl_handle_revoke(struct kosdma_ucmd *ucmd)
 	struct kosdma_handle_revoke *cmd = ucmd->cmd;
 	struct kosdma_handle *handle, *badge = NULL;
 
-	if (cmd->flags & ~(KOSDMA_REVOKE_CLOSE | KOSDMA_REVOKE_BADGE) ||
-	    cmd->flags == (KOSDMA_REVOKE_CLOSE | KOSDMA_REVOKE_BADGE) ||
-	    !(cmd->flags & KOSDMA_REVOKE_BADGE) != (cmd->badge == KOSDMA_NO_HANDLE))
+	switch (cmd->flags) {
+	case 0:
+	case KOSDMA_REVOKE_CLOSE:
+		if (cmd->badge != KOSDMA_NO_HANDLE)
+			return -EINVAL;
+		break;
+	case KOSDMA_REVOKE_BADGE:
+		if (cmd->badge == KOSDMA_NO_HANDLE)
+			return -EINVAL;
+		break;
+	default:
 		return -EINVAL;
+	}
 
-	handle = kosdma_handle_get_any(cmd->handle);
+	handle = kosdma_handle_get_types(cmd->handle, KOSDMA_ANY_TYPE, 0);
 	if (IS_ERR(handle))
 		return PTR_ERR(handle);
 	if (cmd->flags & KOSDMA_REVOKE_BADGE) {
@@ -615,7 +613,7 @@ int kosdma_ioctl_handle_copy(struct kosdma_ucmd *ucmd)
 
 	if (cmd->flags & ~KOSDMA_COPY_TRANSFER)
 		return -EINVAL;
-	handle = kosdma_handle_get_any(cmd->handle);
+	handle = kosdma_handle_get_types(cmd->handle, KOSDMA_ANY_TYPE, 0);
 	if (IS_ERR(handle))
 		return PTR_ERR(handle);
 
@@ -655,7 +653,7 @@ int kosdma_ioctl_handle_info(struct kosdma_ucmd *ucmd)
 
 	if (cmd->__reserved)
 		return -EINVAL;
-	handle = kosdma_handle_get_any(cmd->handle);
+	handle = kosdma_handle_get_types(cmd->handle, KOSDMA_ANY_TYPE, 0);
 	if (IS_ERR(handle))
 		return PTR_ERR(handle);
 	cmd->out_type = handle->obj->ops->type;

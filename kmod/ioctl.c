@@ -49,52 +49,67 @@ union kosdma_cmd {
 	struct kosdma_badge_create badge_create;
 };
 
+/**
+ * struct kosdma_ioctl - one ioctl
+ * @cmd: full number
+ * @size: of its struct
+ * @min_size: of the first version of its struct
+ * @replies: the struct has results; without, user space may keep it in
+ *	read-only memory, and nothing can fail once the handler is done
+ * @handler: does it
+ */
 struct kosdma_ioctl {
 	unsigned int cmd;
 	u32 size;
 	u32 min_size;
+	bool replies;
 	int (*handler)(struct kosdma_ucmd *ucmd);
 };
 
-#define KOSDMA_IOCTL(_cmd, _handler, _struct, _last)					\
+#define KOSDMA_IOCTL(_cmd, _handler, _struct, _last, _replies)				\
 	[_IOC_NR(_cmd)] = {								\
 		.cmd = _cmd,								\
 		.size = sizeof(struct _struct) +					\
 			BUILD_BUG_ON_ZERO(sizeof(union kosdma_cmd) < sizeof(struct _struct)), \
 		.min_size = offsetofend(struct _struct, _last),				\
+		.replies = _replies,							\
 		.handler = _handler,							\
 	}
 
 static const struct kosdma_ioctl kosdma_ioctls[] = {
-	KOSDMA_IOCTL(KOSDMA_INFO, kosdma_ioctl_info, kosdma_info, out_max_objects),
+	KOSDMA_IOCTL(KOSDMA_INFO, kosdma_ioctl_info, kosdma_info, out_max_objects, true),
 	KOSDMA_IOCTL(KOSDMA_BUFFER_CREATE, kosdma_ioctl_buffer_create, kosdma_buffer_create,
-		     __reserved),
+		     __reserved, true),
 	KOSDMA_IOCTL(KOSDMA_BUFFER_MODIFY, kosdma_ioctl_buffer_modify, kosdma_buffer_modify,
-		     __reserved),
-	KOSDMA_IOCTL(KOSDMA_BUFFER_MAP, kosdma_ioctl_buffer_map, kosdma_buffer_map, __reserved2),
+		     __reserved, false),
+	KOSDMA_IOCTL(KOSDMA_BUFFER_MAP, kosdma_ioctl_buffer_map, kosdma_buffer_map, __reserved2,
+		     true),
 	KOSDMA_IOCTL(KOSDMA_ACCESS_BEGIN, kosdma_ioctl_access_begin, kosdma_access_begin,
-		     out_handle),
-	KOSDMA_IOCTL(KOSDMA_ACCESS_INFO, kosdma_ioctl_access_info, kosdma_access_info, out_state),
+		     out_handle, true),
+	KOSDMA_IOCTL(KOSDMA_ACCESS_INFO, kosdma_ioctl_access_info, kosdma_access_info, out_state,
+		     true),
 	KOSDMA_IOCTL(KOSDMA_DOMAIN_CREATE, kosdma_ioctl_domain_create, kosdma_domain_create,
-		     out_handle),
+		     out_handle, true),
 	KOSDMA_IOCTL(KOSDMA_DEVICE_ATTACH, kosdma_ioctl_device_attach, kosdma_device_attach,
-		     __reserved),
+		     __reserved, false),
 	KOSDMA_IOCTL(KOSDMA_DEVICE_DETACH, kosdma_ioctl_device_detach, kosdma_device_attach,
-		     __reserved),
+		     __reserved, false),
 	KOSDMA_IOCTL(KOSDMA_DEVICE_SET_DMA_MASK, kosdma_ioctl_device_set_dma_mask,
-		     kosdma_device_set_dma_mask, mask),
+		     kosdma_device_set_dma_mask, mask, false),
 	KOSDMA_IOCTL(KOSDMA_REGION_REGISTER, kosdma_ioctl_region_register,
-		     kosdma_region_register, __reserved),
-	KOSDMA_IOCTL(KOSDMA_REGION_MAP, kosdma_ioctl_region_map, kosdma_region_map, __reserved),
-	KOSDMA_IOCTL(KOSDMA_HANDLE_CLOSE, kosdma_ioctl_handle_close, kosdma_handle_close, handle),
+		     kosdma_region_register, __reserved, true),
+	KOSDMA_IOCTL(KOSDMA_REGION_MAP, kosdma_ioctl_region_map, kosdma_region_map, __reserved,
+		     true),
+	KOSDMA_IOCTL(KOSDMA_HANDLE_CLOSE, kosdma_ioctl_handle_close, kosdma_handle_close, handle,
+		     false),
 	KOSDMA_IOCTL(KOSDMA_HANDLE_REVOKE, kosdma_ioctl_handle_revoke, kosdma_handle_revoke,
-		     badge),
+		     badge, false),
 	KOSDMA_IOCTL(KOSDMA_HANDLE_COPY, kosdma_ioctl_handle_copy, kosdma_handle_copy,
-		     out_handle),
+		     out_handle, true),
 	KOSDMA_IOCTL(KOSDMA_HANDLE_INFO, kosdma_ioctl_handle_info, kosdma_handle_info,
-		     __reserved),
+		     __reserved, true),
 	KOSDMA_IOCTL(KOSDMA_BADGE_CREATE, kosdma_ioctl_badge_create, kosdma_badge_create,
-		     out_handle),
+		     out_handle, true),
 };
 
 static long kosdma_unlocked_ioctl(struct file *file, unsigned int nr, unsigned long arg)
@@ -120,7 +135,7 @@ static long kosdma_unlocked_ioctl(struct file *file, unsigned int nr, unsigned l
 
 	ucmd.cmd = &cmd;
 	ret = op->handler(&ucmd);
-	if (ret)
+	if (ret || !op->replies)
 		return ret;
 
 	/* The size field stays what user space wrote, also if it changed since. */

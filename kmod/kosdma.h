@@ -91,6 +91,7 @@ enum kosdma_end {
  * @type: see enum kosdma_handle_type
  * @rights: every right that a handle of this kind can have
  * @transferable: handles may be copied, sent and used by any process
+ * @name: what /proc/PID/fd shows
  * @close: private kinds, optional: called in the owner's process before @end,
  *	when the handle is closed by ioctl or was never published
  * @end: nobody can reach the object any more, or it was revoked: give back
@@ -128,7 +129,7 @@ struct kosdma_object {
 	struct kosdma_user *user;
 	u32 sid;
 	int ended;
-	struct mutex tree;
+	struct mutex tree;	/* guards what follows */
 	unsigned int reach;
 	struct list_head ending;
 	wait_queue_head_t wait;
@@ -200,9 +201,16 @@ int kosdma_handle_create(struct kosdma_ucmd *ucmd, struct kosdma_object *obj, u3
 			 struct kosdma_handle *parent, struct kosdma_object *badge, s32 *out_fd);
 void kosdma_handle_publish(struct kosdma_ucmd *ucmd);
 void kosdma_handle_abort(struct kosdma_ucmd *ucmd);
-struct kosdma_handle *kosdma_handle_get(int fd, enum kosdma_handle_type type, u32 rights);
-struct kosdma_handle *kosdma_handle_get_any(int fd);
+struct kosdma_handle *kosdma_handle_get_types(int fd, u32 types, u32 rights);
 void kosdma_handle_put(struct kosdma_handle *handle);
+
+#define KOSDMA_ANY_TYPE U32_MAX
+
+static inline struct kosdma_handle *kosdma_handle_get(int fd, enum kosdma_handle_type type,
+						      u32 rights)
+{
+	return kosdma_handle_get_types(fd, BIT(type), rights);
+}
 
 int kosdma_use_add(struct kosdma_use *use, struct kosdma_object *user,
 		   struct kosdma_handle *handle);
@@ -259,7 +267,7 @@ struct kosdma_process {
 	struct work_struct teardown;
 	struct rcu_head rcu;
 
-	struct mutex lock;
+	struct mutex lock;	/* guards what follows */
 	bool dead;
 	struct list_head domains;
 	struct list_head mappings;
@@ -315,7 +323,7 @@ struct kosdma_buffer {
 	void *coherent;
 	dma_addr_t coherent_dma;
 
-	struct mutex lock;
+	struct mutex lock;	/* guards what follows */
 	u32 attr;
 	bool mixed;
 	unsigned int users;
@@ -435,7 +443,7 @@ struct kosdma_domain {
 	struct kosdma_process *process;
 	struct list_head process_node;
 
-	struct mutex lock;
+	struct mutex lock;	/* guards what follows */
 	bool closed;
 	enum kosdma_mode mode;
 	struct kosdma_iova_space space;
@@ -538,7 +546,7 @@ struct kosdma_group {
 	struct kref ref;
 	struct iommu_group *iommu;
 
-	struct mutex lock;
+	struct mutex lock;	/* guards what follows */
 	struct list_head members;
 	struct kosdma_process *holder;
 	unsigned int holds;
@@ -620,7 +628,7 @@ struct kosdma_region {
 	struct kosdma_device *dev;
 	struct list_head dev_node;
 
-	struct mutex lock;
+	struct mutex lock;	/* guards what follows */
 	bool gone;
 	struct kosdma_mapping *mapping;
 };

@@ -255,6 +255,21 @@ static vm_fault_t kosdma_vma_huge_fault(struct vm_fault *vmf, unsigned int order
 }
 #endif
 
+/*
+ * A fork child gets nothing, whatever madvise() has said before. Depending on
+ * the kernel, pages are copied after this or were copied before it; then the
+ * parent finds its own again by faults.
+ */
+static void kosdma_vma_open(struct vm_area_struct *vma)
+{
+	struct kosdma_mapping *mapping = vma->vm_private_data;
+
+	if (vma->vm_mm == mapping->process->mm)
+		return;
+	vm_flags_set(vma, VM_WIPEONFORK);
+	unmap_mapping_range(vma->vm_file->f_mapping, 0, 0, 1);
+}
+
 /* The region belongs where it was made: it does not move. */
 static int kosdma_vma_mremap(struct vm_area_struct *vma)
 {
@@ -262,6 +277,7 @@ static int kosdma_vma_mremap(struct vm_area_struct *vma)
 }
 
 static const struct vm_operations_struct kosdma_vma_ops = {
+	.open = kosdma_vma_open,
 	.fault = kosdma_vma_fault,
 	.mremap = kosdma_vma_mremap,
 #if KOSDMA_HUGE_PFNMAP
@@ -341,7 +357,7 @@ static struct file_system_type kosdma_fs_type = {
 static struct vfsmount *kosdma_mnt;
 static int kosdma_mnt_count;
 
-/* The mapping's file takes a reference on it. The file system is pinned until the object is freed. */
+/* Its file takes a reference on it. The file system is pinned until the object is freed. */
 static int kosdma_mapping_open(struct kosdma_mapping *mapping)
 {
 	struct inode *inode;
@@ -587,7 +603,7 @@ static int kosdma_mapping_place(struct kosdma_mapping *mapping, unsigned long hi
 	if (check_add_overflow((unsigned long)mapping->length, low + high, &total))
 		return -ENOMEM;
 	if (hint) {
-		if (hint < low || hint - low > TASK_SIZE || TASK_SIZE - (hint - low) < total)
+		if (hint <= low || hint - low > TASK_SIZE || TASK_SIZE - (hint - low) < total)
 			return -EEXIST;
 		hint -= low;
 		flags |= MAP_FIXED_NOREPLACE;

@@ -74,16 +74,31 @@ static void kosdma_region_unclaim(struct kosdma_region *region)
 	mutex_unlock(&kosdma_claims_lock);
 }
 
-/* A range outside the BARs of our devices: is it any that user code may have? */
-static int kosdma_region_check_raw(unsigned long start, unsigned long last)
+/*
+ * A range outside the BARs of our devices: is it any that user code may have?
+ * RAM is not, nor is what the firmware keeps for itself: chipset registers and
+ * tables. What a driver or the kernel has claimed is found by the claim.
+ */
+static int kosdma_region_check_raw(u64 start, u64 last)
 {
-	size_t size = last - start + 1;
+	static const struct {
+		unsigned long flags;
+		unsigned long desc;
+	} forbidden[] = {
+		{ IORESOURCE_SYSTEM_RAM, IORES_DESC_NONE },
+		{ IORESOURCE_MEM, IORES_DESC_RESERVED },
+		{ IORESOURCE_MEM, IORES_DESC_ACPI_TABLES },
+		{ IORESOURCE_MEM, IORES_DESC_ACPI_NV_STORAGE },
+	};
+	unsigned int i;
 
 	if (!capable(CAP_SYS_RAWIO) || security_locked_down(LOCKDOWN_DEV_MEM))
 		return -EPERM;
-	if (region_intersects(start, size, IORESOURCE_SYSTEM_RAM, IORES_DESC_NONE) !=
-	    REGION_DISJOINT)
-		return -EPERM;
+	for (i = 0; i < ARRAY_SIZE(forbidden); i++) {
+		if (region_intersects(start, last - start + 1, forbidden[i].flags,
+				      forbidden[i].desc) != REGION_DISJOINT)
+			return -EPERM;
+	}
 	return 0;
 }
 
@@ -220,8 +235,9 @@ int kosdma_ioctl_region_register(struct kosdma_ucmd *ucmd)
 {
 	struct kosdma_region_register *cmd = ucmd->cmd;
 	struct kosdma_region *region;
+	struct kosdma_device *dev;
+	int ret, held;
 	u64 last;
-	int ret;
 
 	if (cmd->flags & ~(KOSDMA_REGION_K_SHARED | KOSDMA_REGION_U_SHARED) || cmd->__reserved ||
 	    !cmd->length || !IS_ALIGNED(cmd->addr | cmd->length, PAGE_SIZE) ||
@@ -244,23 +260,25 @@ int kosdma_ioctl_region_register(struct kosdma_ucmd *ucmd)
 		return ret;
 	}
 
-	region->dev = kosdma_device_find_bar(cmd->addr, last);
-	if (IS_ERR(region->dev)) {
-		ret = PTR_ERR(region->dev);
-		region->dev = NULL;
+	dev = kosdma_device_find_bar(cmd->addr, last);
+	ret = PTR_ERR_OR_ZERO(dev);
+	if (ret == -EUNATCH)
 		goto err_put;
-	}
+	region->dev = ret ? NULL : dev;
+	held = ret;
+
 	ret = region->dev ? kosdma_device_may_hold(region->dev) :
 			    kosdma_region_check_raw(cmd->addr, last);
 	if (!ret)
 		ret = kosdma_region_claim(region);
 	if (ret)
 		goto err_put;
-	if (region->dev) {
+	/* Another driver has the device, even if it has not claimed the range. */
+	ret = held;
+	if (region->dev)
 		ret = kosdma_region_hold(region);
-		if (ret)
-			goto err_end;
-	}
+	if (ret)
+		goto err_end;
 	ret = kosdma_handle_create(ucmd, &region->obj,
 				   kosdma_region_ops.rights | KOSDMA_RIGHT_TRANSFER |
 					   KOSDMA_RIGHT_COPY | KOSDMA_RIGHT_GET_SID,

@@ -103,13 +103,18 @@ static void kosdma_user_put(struct kosdma_user *user)
 struct kosdma_user *kosdma_user_count_object(void)
 {
 	struct kosdma_user *user = kosdma_user_current();
+	int old;
 
 	if (IS_ERR(user))
 		return user;
-	if (!atomic_add_unless(&user->objects, 1, min(kosdma_max_objects(), (u32)INT_MAX))) {
-		kosdma_user_put(user);
-		return ERR_PTR(-EDQUOT);
-	}
+	/* The limit may have been lowered below what the user has. */
+	old = atomic_read(&user->objects);
+	do {
+		if (old >= min_t(u32, kosdma_max_objects(), INT_MAX)) {
+			kosdma_user_put(user);
+			return ERR_PTR(-EDQUOT);
+		}
+	} while (!atomic_try_cmpxchg(&user->objects, &old, old + 1));
 	return user;
 }
 
