@@ -299,9 +299,11 @@ void kosdma_access_settle(struct kosdma_domain *domain, struct list_head *done)
 		return;
 	}
 	list_for_each_entry_safe(access, next, &domain->lingering, domain_node) {
-		access->suspect = pci_dev_get(domain->unquiet);
+		/* What several may still write is given back by none of them. */
+		if (!domain->unquiet_more)
+			access->suspect = pci_dev_get(domain->unquiet);
 		__module_get(THIS_MODULE);
-		pci_warn(access->suspect, "may still write: %lu pages quarantined\n",
+		pci_warn(domain->unquiet, "may still write: %lu pages quarantined\n",
 			 access->buffer->npages);
 		mutex_lock(&kosdma_quarantine_lock);
 		list_move_tail(&access->domain_node, &kosdma_quarantine);

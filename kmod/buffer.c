@@ -270,13 +270,13 @@ static int kosdma_buffer_alloc_coherent(struct kosdma_buffer *buffer)
  * The buffer's memory. Where an IOMMU translates, the blocks that a device sees
  * need not be physical, so smaller ones will do if memory is fragmented.
  */
-static int kosdma_buffer_alloc(struct kosdma_buffer *buffer, bool contiguous)
+static int kosdma_buffer_alloc(struct kosdma_buffer *buffer)
 {
 	unsigned int order = buffer->order;
 	int ret;
 
 	buffer->physical = true;
-	if (contiguous && !kosdma_buffer_alloc_coherent(buffer))
+	if (buffer->contiguous && !kosdma_buffer_alloc_coherent(buffer))
 		return 0;
 	if (order > KOSDMA_MAX_BLOCK_ORDER) {
 		ret = kosdma_buffer_alloc_scatter(buffer, order, order);
@@ -432,6 +432,7 @@ int kosdma_ioctl_buffer_create(struct kosdma_ucmd *ucmd)
 	buffer->length = cmd->length;
 	buffer->npages = npages;
 	buffer->order = order;
+	buffer->contiguous = contiguous;
 	buffer->attr = attr;
 	mutex_init(&buffer->lock);
 	INIT_LIST_HEAD(&buffer->accesses);
@@ -444,7 +445,7 @@ int kosdma_ioctl_buffer_create(struct kosdma_ucmd *ucmd)
 	ret = kosdma_user_charge(buffer->obj.user, npages);
 	if (ret)
 		goto err_put;
-	ret = kosdma_buffer_alloc(buffer, contiguous);
+	ret = kosdma_buffer_alloc(buffer);
 	if (ret)
 		goto err_uncharge;
 	/* Cleared already, so that no dirty line is written back later. */

@@ -27,6 +27,9 @@ static bool allow_direct = true;
 module_param(allow_direct, bool, 0444);
 MODULE_PARM_DESC(allow_direct, "let CAP_SYS_RAWIO attach devices without an IOMMU (taints)");
 
+/* PCI class of an IOMMU: system peripheral, 06h; pci_ids.h has no name for it. */
+#define KOSDMA_CLASS_IOMMU 0x0806
+
 /* Attempts to reset a device whose lock somebody else has, and the time between them. */
 #define KOSDMA_RESET_TRIES 20
 #define KOSDMA_RESET_DELAY_MS 20
@@ -89,13 +92,30 @@ void kosdma_device_put(struct kosdma_device *dev)
 	kref_put(&dev->ref, kosdma_device_free);
 }
 
-/* A device of that address which kosdma is not bound to: why not? */
+/* The device of an address, with a reference, or NULL if kosdma is not bound to it. */
+static struct kosdma_device *kosdma_device_find(u32 address)
+{
+	struct kosdma_device *dev;
+
+	mutex_lock(&kosdma_devices_lock);
+	dev = xa_load(&kosdma_devices, address);
+	if (dev)
+		kref_get(&dev->ref);
+	mutex_unlock(&kosdma_devices_lock);
+	return dev;
+}
+
+static struct pci_dev *kosdma_pci_dev_get(u32 address)
+{
+	return pci_get_domain_bus_and_slot(address >> 16, address >> 8 & 0xff, address & 0xff);
+}
+
+/* Why a device that kosdma is not bound to cannot be attached. */
 static int kosdma_device_explain(u32 address)
 {
-	struct pci_dev *pdev;
+	struct pci_dev *pdev = kosdma_pci_dev_get(address);
 	int ret = -EUNATCH;
 
-	pdev = pci_get_domain_bus_and_slot(address >> 16, address >> 8 & 0xff, address & 0xff);
 	if (!pdev)
 		return -ENODEV;
 	device_lock(&pdev->dev);
@@ -112,17 +132,15 @@ static int kosdma_device_explain(u32 address)
 	return ret;
 }
 
-/* The device of an address, with a reference, or an error pointer. */
-static struct kosdma_device *kosdma_device_find(u32 address)
+/* A device that kosdma is not bound to is attached to nothing, if it exists. */
+static int kosdma_device_not_attached(u32 address)
 {
-	struct kosdma_device *dev;
+	struct pci_dev *pdev = kosdma_pci_dev_get(address);
 
-	mutex_lock(&kosdma_devices_lock);
-	dev = xa_load(&kosdma_devices, address);
-	if (dev)
-		kref_get(&dev->ref);
-	mutex_unlock(&kosdma_devices_lock);
-	return dev ?: ERR_PTR(kosdma_device_explain(address));
+	if (!pdev)
+		return -ENODEV;
+	pci_dev_put(pdev);
+	return -EBADFD;
 }
 
 static bool kosdma_bar_contains(struct pci_dev *pdev, u64 start, u64 last)
@@ -275,7 +293,7 @@ static int kosdma_explain_member(struct device *member, void *data)
 
 	/* A driver that does no DMA of its own does not stand in the way. */
 	if (member != &dev->pdev->dev && member->driver)
-		pci_notice(dev->pdev, "kosdma: cannot have it: driver %s has %s of its group\n",
+		pci_notice(dev->pdev, "cannot be attached: driver %s has %s of its group\n",
 			   member->driver->name, dev_name(member));
 	return 0;
 }
@@ -449,8 +467,8 @@ int kosdma_ioctl_device_attach(struct kosdma_ucmd *ucmd)
 	if (cmd->__reserved)
 		return -EINVAL;
 	dev = kosdma_device_find(cmd->address);
-	if (IS_ERR(dev))
-		return PTR_ERR(dev);
+	if (!dev)
+		return kosdma_device_explain(cmd->address);
 	ret = kosdma_device_may_hold(dev);
 	if (ret)
 		goto out_device;
@@ -488,8 +506,8 @@ int kosdma_ioctl_device_detach(struct kosdma_ucmd *ucmd)
 	if (cmd->__reserved)
 		return -EINVAL;
 	dev = kosdma_device_find(cmd->address);
-	if (IS_ERR(dev))
-		return PTR_ERR(dev) == -ENODEV ? -ENODEV : -EBADFD;
+	if (!dev)
+		return kosdma_device_not_attached(cmd->address);
 	process = kosdma_process_current();
 	if (IS_ERR(process)) {
 		ret = PTR_ERR(process);
@@ -525,14 +543,52 @@ int kosdma_ioctl_device_set_dma_mask(struct kosdma_ucmd *ucmd)
 	if (cmd->mask < 2 * PAGE_SIZE - 1 || cmd->mask & (cmd->mask + 1))
 		return -EINVAL;
 	dev = kosdma_device_find(cmd->address);
-	if (IS_ERR(dev))
-		return PTR_ERR(dev) == -ENODEV ? -ENODEV : -EBADFD;
+	if (!dev)
+		return kosdma_device_not_attached(cmd->address);
 	mutex_lock(&dev->group->lock);
 	if (dev->attached && kosdma_process_is_current(dev->group->holder))
 		ret = kosdma_domain_set_mask(dev->group->domain, dev, cmd->mask);
 	mutex_unlock(&dev->group->lock);
 	kosdma_device_put(dev);
 	return ret;
+}
+
+int kosdma_ioctl_device_info(struct kosdma_ucmd *ucmd)
+{
+	struct kosdma_device_info *cmd = ucmd->cmd;
+	struct kosdma_device *dev;
+	struct pci_dev *pdev;
+
+	if (cmd->__reserved)
+		return -EINVAL;
+	cmd->out_state = 0;
+	dev = kosdma_device_find(cmd->address);
+	if (dev) {
+		struct kosdma_group *group = dev->group;
+
+		mutex_lock(&group->lock);
+		if (!dev->gone)
+			cmd->out_state |= KOSDMA_DEVICE_BOUND;
+		if (group->iommu)
+			cmd->out_state |= KOSDMA_DEVICE_TRANSLATED;
+		if (group->holder)
+			cmd->out_state |= KOSDMA_DEVICE_HELD;
+		if (group->holder && kosdma_process_is_current(group->holder))
+			cmd->out_state |= KOSDMA_DEVICE_MINE;
+		if (dev->attached)
+			cmd->out_state |= KOSDMA_DEVICE_ATTACHED;
+		mutex_unlock(&group->lock);
+		kosdma_device_put(dev);
+		return 0;
+	}
+
+	pdev = kosdma_pci_dev_get(cmd->address);
+	if (!pdev)
+		return -ENODEV;
+	if (device_iommu_mapped(&pdev->dev))
+		cmd->out_state |= KOSDMA_DEVICE_TRANSLATED;
+	pci_dev_put(pdev);
+	return 0;
 }
 
 /* --- the PCI driver ------------------------------------------------------------ */
@@ -576,7 +632,9 @@ static int kosdma_pci_probe(struct pci_dev *pdev, const struct pci_device_id *id
 	struct kosdma_device *dev;
 	int ret;
 
-	if (pdev->hdr_type != PCI_HEADER_TYPE_NORMAL)
+	/* Bridges and IOMMUs are a part of the machine itself. */
+	if (pdev->hdr_type != PCI_HEADER_TYPE_NORMAL ||
+	    pdev->class >> 16 == PCI_BASE_CLASS_BRIDGE || pdev->class >> 8 == KOSDMA_CLASS_IOMMU)
 		return -EINVAL;
 	dev = kzalloc(sizeof(*dev), GFP_KERNEL);
 	if (!dev)

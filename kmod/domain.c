@@ -375,6 +375,8 @@ void kosdma_domain_remove(struct kosdma_domain *domain, struct kosdma_device *de
 		}
 		if (!quiet && !domain->unquiet) {
 			domain->unquiet = pci_dev_get(dev->pdev);
+		} else if (!quiet) {
+			domain->unquiet_more |= domain->unquiet != dev->pdev;
 		} else if (quiet && domain->unquiet == dev->pdev) {
 			pci_dev_put(domain->unquiet);
 			domain->unquiet = NULL;

@@ -40,6 +40,7 @@ union kosdma_cmd {
 	struct kosdma_domain_create domain_create;
 	struct kosdma_device_attach device_attach;
 	struct kosdma_device_set_dma_mask device_set_dma_mask;
+	struct kosdma_device_info device_info;
 	struct kosdma_region_register region_register;
 	struct kosdma_region_map region_map;
 	struct kosdma_handle_close handle_close;
@@ -110,6 +111,8 @@ static const struct kosdma_ioctl kosdma_ioctls[] = {
 		     __reserved, true),
 	KOSDMA_IOCTL(KOSDMA_BADGE_CREATE, kosdma_ioctl_badge_create, kosdma_badge_create,
 		     out_handle, true),
+	KOSDMA_IOCTL(KOSDMA_DEVICE_INFO, kosdma_ioctl_device_info, kosdma_device_info, __reserved,
+		     true),
 };
 
 static long kosdma_unlocked_ioctl(struct file *file, unsigned int nr, unsigned long arg)
@@ -129,6 +132,9 @@ static long kosdma_unlocked_ioctl(struct file *file, unsigned int nr, unsigned l
 		return -EFAULT;
 	if (usize < op->min_size)
 		return -EINVAL;
+	/* No struct gets that long; and its tail is not worth the walk. */
+	if (usize > PAGE_SIZE)
+		return -E2BIG;
 	ret = copy_struct_from_user(&cmd, op->size, ubuf, usize);
 	if (ret)
 		return ret;

@@ -304,6 +304,7 @@ void kosdma_user_uncharge(struct kosdma_user *user, unsigned long npages);
  * @order: smallest block order that devices may see; immutable
  * @physical: every block of that order is one physical piece; immutable
  * @sgt: the blocks, largest first, one entry a block; immutable
+ * @contiguous: asked for as one block, by KOSDMA_BUFFER_CONTIGUOUS; immutable
  * @coherent: where the memory is from dma_alloc_coherent(): its address in
  *	the kernel and for the module's device; else NULL
  * @coherent_dma: goes with @coherent
@@ -319,6 +320,7 @@ struct kosdma_buffer {
 	unsigned long npages;
 	unsigned int order;
 	bool physical;
+	bool contiguous;
 	struct sg_table sgt;
 	void *coherent;
 	dma_addr_t coherent_dma;
@@ -437,6 +439,7 @@ enum kosdma_mode {
  * @placed: how many of them have an address
  * @lingering: ended accesses whose pages a device may still write
  * @unquiet: a device that left without being proven quiet, with a reference
+ * @unquiet_more: there is another one besides
  */
 struct kosdma_domain {
 	struct kosdma_object obj;
@@ -455,6 +458,7 @@ struct kosdma_domain {
 	unsigned int placed;
 	struct list_head lingering;
 	struct pci_dev *unquiet;
+	bool unquiet_more;
 };
 
 static inline struct kosdma_domain *to_domain(struct kosdma_object *obj)
@@ -488,7 +492,7 @@ int kosdma_ioctl_domain_create(struct kosdma_ucmd *ucmd);
  * @fresh: placed by the attach that is under way
  * @done: ended
  * @suspect: while in quarantine: the device that may still write, with a
- *	reference
+ *	reference; NULL if there are several
  *
  * Fields without a note are guarded by domain->lock.
  */
@@ -604,6 +608,7 @@ void kosdma_group_put(struct kosdma_group *group);
 int kosdma_ioctl_device_attach(struct kosdma_ucmd *ucmd);
 int kosdma_ioctl_device_detach(struct kosdma_ucmd *ucmd);
 int kosdma_ioctl_device_set_dma_mask(struct kosdma_ucmd *ucmd);
+int kosdma_ioctl_device_info(struct kosdma_ucmd *ucmd);
 int kosdma_device_init(void);
 void kosdma_device_exit(void);
 

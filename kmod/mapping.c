@@ -697,7 +697,7 @@ static int kosdma_mapping_set_buffer(struct kosdma_mapping *mapping, struct kosd
 	mutex_lock(&buffer->lock);
 	cache = kosdma_attr_cache(buffer->attr, 0);
 	if (mapping->flags & KOSDMA_MAP_IO &&
-	    (buffer->coherent || buffer->order > KOSDMA_MAX_BLOCK_ORDER ||
+	    (buffer->contiguous || buffer->order > KOSDMA_MAX_BLOCK_ORDER ||
 	     cache != KOSDMA_ATTR_WRITE_BACK))
 		ret = -EOPNOTSUPP;
 	else

@@ -59,6 +59,11 @@
  * ETIMEDOUT               a device or a teardown did not finish in time
  * ENOTCONN                the calling process is ending
  * ======================= =====================================================
+ *
+ * The lists below leave out what every ioctl can answer: EFAULT, E2BIG and
+ * EINVAL for its struct; and for a handle in it EBADF, EKEYREVOKED, EINVAL and
+ * EACCES, checked in this order: is it one and alive, is it revoked, is it of
+ * the right type, may this process use it, has it the right.
  */
 
 /* Values of a handle field that names no handle. */
@@ -82,6 +87,7 @@ enum {
 	KOSDMA_CMD_HANDLE_COPY,
 	KOSDMA_CMD_HANDLE_INFO,
 	KOSDMA_CMD_BADGE_CREATE,
+	KOSDMA_CMD_DEVICE_INFO,
 };
 
 /**
@@ -422,6 +428,43 @@ struct kosdma_device_set_dma_mask {
 	__aligned_u64 mask;
 };
 #define KOSDMA_DEVICE_SET_DMA_MASK _IO(KOSDMA_TYPE, KOSDMA_CMD_DEVICE_SET_DMA_MASK)
+
+/**
+ * enum kosdma_device_state - what out_state of KOSDMA_DEVICE_INFO tells
+ * @KOSDMA_DEVICE_BOUND: bound to kosdma
+ * @KOSDMA_DEVICE_TRANSLATED: an IOMMU translates for it
+ * @KOSDMA_DEVICE_HELD: a process holds its group
+ * @KOSDMA_DEVICE_MINE: that process is the caller
+ * @KOSDMA_DEVICE_ATTACHED: attached to a domain
+ *
+ * Of a device that is not bound, only KOSDMA_DEVICE_TRANSLATED is told.
+ */
+enum kosdma_device_state {
+	KOSDMA_DEVICE_BOUND = 1 << 0,
+	KOSDMA_DEVICE_TRANSLATED = 1 << 1,
+	KOSDMA_DEVICE_HELD = 1 << 2,
+	KOSDMA_DEVICE_MINE = 1 << 3,
+	KOSDMA_DEVICE_ATTACHED = 1 << 4,
+};
+
+/**
+ * struct kosdma_device_info - ioctl(KOSDMA_DEVICE_INFO)
+ * @size: sizeof(struct kosdma_device_info)
+ * @address: as in struct kosdma_device_attach
+ * @out_state: see enum kosdma_device_state
+ * @__reserved: must be 0
+ *
+ * Tell the state of a device, and change nothing.
+ *
+ * Errors: EINVAL, ENODEV.
+ */
+struct kosdma_device_info {
+	__u32 size;
+	__u32 address;
+	__u32 out_state;
+	__u32 __reserved;
+};
+#define KOSDMA_DEVICE_INFO _IO(KOSDMA_TYPE, KOSDMA_CMD_DEVICE_INFO)
 
 /**
  * enum kosdma_region_flags - flags of KOSDMA_REGION_REGISTER
