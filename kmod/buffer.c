@@ -11,6 +11,7 @@
 #include <linux/slab.h>
 #include <linux/swap.h>
 #if IS_ENABLED(CONFIG_X86)
+#include <asm/memtype.h>
 #include <asm/set_memory.h>
 #endif
 
@@ -55,10 +56,19 @@ static int kosdma_block_set_cache(struct scatterlist *sg, u32 cache)
 
 static bool kosdma_cache_supported(u32 cache)
 {
-	if (cache == KOSDMA_ATTR_WRITE_BACK)
+	switch (cache) {
+	case KOSDMA_ATTR_WRITE_BACK:
 		return true;
-	/* The tracked memory type of RAM has no write-through on x86. */
-	return IS_ENABLED(CONFIG_X86) && cache != KOSDMA_ATTR_WRITE_THROUGH;
+#if IS_ENABLED(CONFIG_X86)
+	case KOSDMA_ATTR_WRITE_COMBINE:
+		return pat_enabled();
+	case KOSDMA_ATTR_CACHE_DISABLE:
+		return true;
+#endif
+	default:
+		/* The tracked memory type of RAM has no write-through on x86. */
+		return false;
+	}
 }
 
 /*

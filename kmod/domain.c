@@ -458,10 +458,6 @@ void kosdma_domain_end(struct kosdma_domain *domain)
 	}
 	mutex_unlock(&domain->lock);
 	kosdma_object_set_ended(&domain->obj, KOSDMA_ENDED);
-
-	mutex_lock(&domain->process->lock);
-	list_del_init(&domain->process_node);
-	mutex_unlock(&domain->process->lock);
 }
 
 /* End the accesses of a closed domain, because its process is dead. */
@@ -493,6 +489,10 @@ static void kosdma_domain_free(struct kosdma_object *obj)
 	struct kosdma_domain *domain = to_domain(obj);
 	struct rb_node *rb;
 
+	/* Closed or not, the process could find its accesses through it until now. */
+	mutex_lock(&domain->process->lock);
+	list_del_init(&domain->process_node);
+	mutex_unlock(&domain->process->lock);
 	WARN_ON_ONCE(!list_empty(&domain->hwdoms) || !list_empty(&domain->groups) ||
 		     !list_empty(&domain->devices) || !list_empty(&domain->accesses) ||
 		     !list_empty(&domain->lingering));

@@ -445,6 +445,21 @@ static int kosdma_handle_check(struct kosdma_handle *handle, u32 types, u32 righ
 	return 0;
 }
 
+/* The call under way reaches the object: a revoke may not end it below the call. */
+static int kosdma_handle_reach(struct kosdma_handle *handle)
+{
+	struct kosdma_object *obj = handle->obj;
+	int ret = -EKEYREVOKED;
+
+	mutex_lock(&obj->tree);
+	if (!handle->revoked) {
+		obj->reach++;
+		ret = 0;
+	}
+	mutex_unlock(&obj->tree);
+	return ret;
+}
+
 /**
  * kosdma_handle_get_types() - the handle that a descriptor of the caller names
  * @fd: descriptor
@@ -462,15 +477,19 @@ struct kosdma_handle *kosdma_handle_get_types(int fd, u32 types, u32 rights)
 	if (IS_ERR(handle))
 		return handle;
 	ret = kosdma_handle_check(handle, types, rights);
+	if (!ret)
+		ret = kosdma_handle_reach(handle);
 	if (ret) {
-		kosdma_handle_put(handle);
+		fput(handle->file);
 		return ERR_PTR(ret);
 	}
 	return handle;
 }
 
+/* Undo kosdma_handle_get_types(). Called without locks. May end the object. */
 void kosdma_handle_put(struct kosdma_handle *handle)
 {
+	kosdma_object_unpin(handle->obj);
 	fput(handle->file);
 }
 
@@ -557,7 +576,7 @@ int kosdma_ioctl_handle_close(struct kosdma_ucmd *ucmd)
 	if (IS_ERR(handle))
 		return PTR_ERR(handle);
 	kosdma_handle_close_object(handle);
-	kosdma_handle_put(handle);
+	fput(handle->file);
 	close_fd(cmd->handle);
 	return 0;
 }

@@ -252,7 +252,7 @@ struct kosdma_user {
  * @rcu: frees it
  * @lock: guards what follows
  * @dead: the address space is gone
- * @domains: its domains
+ * @domains: its domains, closed ones included as long as they exist
  * @mappings: its mappings
  * @devices: devices attached to its domains
  * @automatic: its automatic domain, with a reference, or NULL

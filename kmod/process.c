@@ -199,6 +199,7 @@ static void kosdma_process_teardown(struct work_struct *work)
 		mutex_unlock(&process->lock);
 		kosdma_mapping_end(mapping, KOSDMA_ENDED);
 		kosdma_object_put(&mapping->obj);
+		cond_resched();
 		mutex_lock(&process->lock);
 	}
 	while (!list_empty(&process->domains)) {
@@ -206,11 +207,13 @@ static void kosdma_process_teardown(struct work_struct *work)
 								struct kosdma_domain,
 								process_node);
 
-		kosdma_object_get(&domain->obj);
+		list_del_init(&domain->process_node);
+		if (!kref_get_unless_zero(&domain->obj.ref))
+			continue;
 		mutex_unlock(&process->lock);
 		kosdma_domain_end(domain);
 		kosdma_domain_end_accesses(domain);
-		kosdma_object_put(&domain->obj);
+		kosdma_domain_put(domain);
 		mutex_lock(&process->lock);
 	}
 	automatic = process->automatic;
