@@ -667,6 +667,10 @@ static struct kosdma_access *kosdma_buffer_access(struct kosdma_buffer *buffer)
 	return found;
 }
 
+/*
+ * Where is it? If anywhere, the buffer is pinned until kosdma_object_unpin():
+ * its list of blocks outlives an end of the access that comes meanwhile.
+ */
 static void kosdma_access_where(struct kosdma_access *access, struct kosdma_where *where)
 {
 	mutex_lock(&access->domain->lock);
@@ -676,6 +680,7 @@ static void kosdma_access_where(struct kosdma_access *access, struct kosdma_wher
 			where->start = access->iova.start;
 		else
 			where->start = sg_phys(where->buffer->sgt.sgl);
+		kosdma_object_pin(&where->buffer->obj);
 	}
 	mutex_unlock(&access->domain->lock);
 }
@@ -729,8 +734,11 @@ int kosdma_ioctl_access_info(struct kosdma_ucmd *ucmd)
 		ret = kosdma_list_where(&list, &where, cmd, false);
 	cmd->out_length = where.buffer->length;
 	cmd->out_attr = READ_ONCE(where.buffer->attr);
-	if (access)
+	if (access) {
+		if (where.mode != KOSDMA_MODE_NONE)
+			kosdma_object_unpin(&where.buffer->obj);
 		kosdma_object_put(&access->obj);
+	}
 out:
 	kosdma_handle_put(handle);
 	return ret;

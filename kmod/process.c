@@ -87,12 +87,17 @@ static struct kosdma_user *kosdma_user_current(void)
 
 static void kosdma_user_put(struct kosdma_user *user)
 {
-	if (!refcount_dec_and_lock(&user->ref, &kosdma_users_lock))
-		return;
-	hash_del(&user->node);
+	bool last;
+
+	spin_lock(&kosdma_users_lock);
+	last = refcount_dec_and_test(&user->ref);
+	if (last)
+		hash_del(&user->node);
 	spin_unlock(&kosdma_users_lock);
-	free_uid(user->user);
-	kfree(user);
+	if (last) {
+		free_uid(user->user);
+		kfree(user);
+	}
 }
 
 /**
