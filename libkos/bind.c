@@ -5,12 +5,11 @@
  * What this process bound is remembered in a page that the kernel wipes in
  * every child that gets memory of its own, and that a child which shares our
  * memory shares: exactly what the driver takes for a process. No handler of
- * fork could say that for vfork, _Fork and clone. Entries change by single
- * atomic operations, so that no child inherits a lock.
+ * fork could say that for vfork, _Fork and clone.
  *
- * Processes bind one at a time, by a lock on a file that only those can open
- * who may bind. So there is exactly one that bound a device, and only that one
- * gives it back.
+ * Threads and processes bind one at a time, by a lock on a file that only those
+ * can open who may bind. So there is exactly one process that bound a device,
+ * and only that one gives it back. Entries change under this lock.
  */
 #define _GNU_SOURCE
 #include "libkos.h"
@@ -33,7 +32,6 @@
 /* An entry of the page: flags, and the address in the low half. 0: free. */
 #define BOUND (1ULL << 32)
 #define OVERRIDE (1ULL << 33) /* driver_override was set by us too */
-#define ATTACHED (1ULL << 34)
 #define ENTRIES 512
 
 #define LOCK_TRIES 200
@@ -65,47 +63,15 @@ static struct bound *get_bound(void)
 	return old;
 }
 
-static _Atomic rtl_uint64_t *find_entry(rtl_uint32_t address)
-{
-	struct bound *page = atomic_load(&bound);
-	size_t i;
-
-	for (i = 0; page && i < ENTRIES; i++) {
-		rtl_uint64_t value = atomic_load(&page->entries[i]);
-
-		if (value && (rtl_uint32_t)value == address)
-			return &page->entries[i];
-	}
-	return NULL;
-}
-
-static _Atomic rtl_uint64_t *new_entry(struct bound *page, rtl_uint64_t value)
+/* A device's entry, or a free one for 0. */
+static _Atomic rtl_uint64_t *find_entry(struct bound *page, rtl_uint64_t key)
 {
 	size_t i;
 
-	for (i = 0; i < ENTRIES; i++) {
-		rtl_uint64_t none = 0;
-
-		if (atomic_compare_exchange_strong(&page->entries[i], &none,
-						   value))
+	for (i = 0; i < ENTRIES; i++)
+		if ((atomic_load(&page->entries[i]) & ~OVERRIDE) == key)
 			return &page->entries[i];
-	}
 	return NULL;
-}
-
-/**
- * kos_bound_attached() - remember whether a device is attached
- * @address: segment << 16 | bdf; nothing happens if it was not bound by us
- * @attached: is it attached now?
- */
-void kos_bound_attached(rtl_uint32_t address, int attached)
-{
-	_Atomic rtl_uint64_t *entry = find_entry(address);
-
-	if (entry && attached)
-		atomic_fetch_or(entry, ATTACHED);
-	else if (entry)
-		atomic_fetch_and(entry, ~ATTACHED);
 }
 
 struct name {
@@ -230,11 +196,27 @@ static Retcode bind_locked(const struct name *name, int probe,
 	}
 	/* What it answers depends on the kernel; what it did does not. */
 	(void)write_file(probe, name->bdf);
-	if (get_driver(name) == DRIVER_OURS)
-		return rcOk;
-	if (!override[0])
+	return get_driver(name) == DRIVER_OURS ? rcOk : rcNotReady;
+}
+
+/* The lock is held. */
+static void unbind_locked(const struct name *name, _Atomic rtl_uint64_t *entry)
+{
+	char override[64];
+	int fd;
+
+	if (get_driver(name) == DRIVER_OURS) {
+		fd = open(PCI "/drivers/" DRIVER "/unbind",
+			  O_WRONLY | O_CLOEXEC);
+		(void)write_file(fd, name->bdf);
+		if (fd >= 0)
+			close(fd);
+	}
+	if (atomic_load(entry) & OVERRIDE && get_driver(name) != DRIVER_OURS &&
+	    !get_override(name, override, sizeof(override)) &&
+	    !strcmp(override, DRIVER))
 		set_override(name, "\n");
-	return rcNotReady;
+	atomic_store(entry, 0);
 }
 
 /*
@@ -258,47 +240,74 @@ static Retcode bind_device(rtl_uint32_t address, int *mine)
 	if (get_driver(&name) != DRIVER_NONE)
 		goto out_unlock;
 	/* Somebody unbound it behind our back: the entry serves again. */
-	entry = find_entry(address);
-	if (entry)
-		atomic_fetch_and(entry, ~ATTACHED);
-	else
-		entry = new_entry(page, BOUND | address);
+	entry = find_entry(page, BOUND | address);
+	if (!entry)
+		entry = find_entry(page, 0);
 	if (!entry) {
 		rc = rcQuotaExceeded;
 		goto out_unlock;
 	}
+	if (!atomic_load(entry))
+		atomic_store(entry, BOUND | address);
 	rc = bind_locked(&name, probe, entry);
 	if (rc == rcOk)
 		*mine = 1;
 	else
-		atomic_store(entry, 0);
+		unbind_locked(&name, entry);
 out_unlock:
 	unlock(probe);
 	return rc;
 }
 
-static void unbind_device(_Atomic rtl_uint64_t *entry)
+/*
+ * Must a device that this process bound stay bound? So it must if another
+ * process has it, or another thread, as the failure of this one's call tells.
+ * Who takes it between this question and the unbinding loses it again.
+ */
+static int is_wanted(rtl_uint32_t address, int error)
 {
-	rtl_uint64_t value = atomic_load(entry);
-	const struct name name = device_name((rtl_uint32_t)value);
-	char override[64];
-	int probe, fd;
+	struct kosdma_device_info arg = {
+		.size = sizeof(arg),
+		.address = address,
+	};
+
+	if (kos_ioctl(KOSDMA_DEVICE_INFO, &arg) ||
+	    !(arg.out_state & KOSDMA_DEVICE_HELD))
+		return 0;
+	if (!(arg.out_state & KOSDMA_DEVICE_MINE))
+		return 1;
+	return error == EEXIST ||
+	       (error && arg.out_state & KOSDMA_DEVICE_ATTACHED);
+}
+
+/* Undoes bind_device(): after a call that failed with @error, or at the end. */
+static void unbind_device(struct bound *page, rtl_uint32_t address, int error)
+{
+	const struct name name = device_name(address);
+	_Atomic rtl_uint64_t *entry;
+	int probe;
 
 	if (lock(&probe) != rcOk)
 		return;
-	if (get_driver(&name) == DRIVER_OURS) {
-		fd = open(PCI "/drivers/" DRIVER "/unbind",
-			  O_WRONLY | O_CLOEXEC);
-		(void)write_file(fd, name.bdf);
-		if (fd >= 0)
-			close(fd);
-	}
-	if (value & OVERRIDE && get_driver(&name) != DRIVER_OURS &&
-	    !get_override(&name, override, sizeof(override)) &&
-	    !strcmp(override, DRIVER))
-		set_override(&name, "\n");
-	atomic_store(entry, 0);
+	entry = find_entry(page, BOUND | address);
+	if (entry && !is_wanted(address, error))
+		unbind_locked(&name, entry);
 	unlock(probe);
+}
+
+static Retcode bind_and_call(unsigned long request, void *arg,
+			     rtl_uint32_t address)
+{
+	int error, mine;
+	Retcode rc;
+
+	rc = bind_device(address, &mine);
+	if (rc != rcOk)
+		return rc;
+	error = kos_ioctl(request, arg);
+	if (error && mine)
+		unbind_device(atomic_load(&bound), address, error);
+	return kos_retcode(error);
 }
 
 /**
@@ -307,28 +316,16 @@ static void unbind_device(_Atomic rtl_uint64_t *entry)
  * @arg: its struct
  * @address: segment << 16 | bdf
  *
- * A failed call leaves the device unbound, unless another process has it by
- * then.
+ * A failed call leaves the device unbound, unless somebody else has it by then.
  *
  * Return: a code of the contract.
  */
 Retcode kos_call_bound(unsigned long request, void *arg, rtl_uint32_t address)
 {
-	_Atomic rtl_uint64_t *entry;
-	int error, mine;
-	Retcode rc;
+	int error = kos_ioctl(request, arg);
 
-	error = kos_ioctl(request, arg);
-	if (error != EUNATCH)
-		return kos_retcode(error);
-	rc = bind_device(address, &mine);
-	if (rc != rcOk)
-		return rc;
-	error = kos_ioctl(request, arg);
-	entry = error && error != EBUSY && mine ? find_entry(address) : NULL;
-	if (entry)
-		unbind_device(entry);
-	return kos_retcode(error);
+	return error == EUNATCH ? bind_and_call(request, arg, address) :
+				  kos_retcode(error);
 }
 
 /* Does a memory BAR of the device hold the range? */
@@ -400,23 +397,7 @@ Retcode kos_call_bound_range(unsigned long request, void *arg,
 		return kos_retcode(error);
 	if (!find_device(addr, size, &address))
 		return rcNotReady;
-	return kos_call_bound(request, arg, address);
-}
-
-/*
- * A device that this process released may be another's by now. To attach it
- * tells, and keeps others from taking it before it is unbound.
- */
-static int others_have(rtl_uint64_t value)
-{
-	struct kosdma_device_attach arg = {
-		.size = sizeof(arg),
-		.address = (rtl_uint32_t)value,
-		.domain = KOSDMA_NO_HANDLE,
-	};
-
-	return !(value & ATTACHED) &&
-	       kos_ioctl(KOSDMA_DEVICE_ATTACH, &arg) == EBUSY;
+	return bind_and_call(request, arg, address);
 }
 
 /* The last of the destructors: the program's may still use its devices. */
@@ -428,7 +409,7 @@ static void __attribute__((destructor(101))) give_back(void)
 
 	for (i = 0; page && i < ENTRIES; i++) {
 		value = atomic_load(&page->entries[i]);
-		if (value && !others_have(value))
-			unbind_device(&page->entries[i]);
+		if (value)
+			unbind_device(page, (rtl_uint32_t)value, 0);
 	}
 }

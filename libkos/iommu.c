@@ -11,12 +11,8 @@ static Retcode attach(rtl_uint32_t address, int domain)
 		.address = address,
 		.domain = domain,
 	};
-	Retcode rc;
 
-	rc = kos_call_bound(KOSDMA_DEVICE_ATTACH, &arg, address);
-	if (rc == rcOk)
-		kos_bound_attached(address, 1);
-	return rc;
+	return kos_call_bound(KOSDMA_DEVICE_ATTACH, &arg, address);
 }
 
 static Retcode detach(rtl_uint32_t address, int domain)
@@ -26,12 +22,8 @@ static Retcode detach(rtl_uint32_t address, int domain)
 		.address = address,
 		.domain = domain,
 	};
-	Retcode rc;
 
-	rc = kos_call(KOSDMA_DEVICE_DETACH, &arg);
-	if (rc == rcOk)
-		kos_bound_attached(address, 0);
-	return rc;
+	return kos_call(KOSDMA_DEVICE_DETACH, &arg);
 }
 
 /* To the kernel INVALID_HANDLE would name the automatic domain. */

@@ -46,6 +46,5 @@ Retcode kos_retcode(int error);
 Retcode kos_call_bound(unsigned long request, void *arg, rtl_uint32_t address);
 Retcode kos_call_bound_range(unsigned long request, void *arg,
 			     rtl_uint64_t addr, rtl_uint64_t size);
-void kos_bound_attached(rtl_uint32_t address, int attached);
 
 #endif /* LIBKOS_H */

@@ -39,8 +39,15 @@ static int next_errno;
 static _Atomic int calls;
 static unsigned long last_request;
 static rtl_uint32_t blocks_now, blocks_later;
-static int hold_by_other;
 static char root[] = "/tmp/kos-fake-XXXXXX";
+
+/* The device: what KOSDMA_DEVICE_INFO tells while it is bound. */
+static rtl_uint32_t state;
+/* What the next call of a bound device answers, and its state by then. */
+static int refuse;
+static rtl_uint32_t refuse_state;
+/* Attachments tried by this process and its children. */
+static _Atomic int *attaches;
 
 #define DEV "0001:02:03.4"
 #define ADDRESS 0x1021cU
@@ -147,6 +154,7 @@ ssize_t fake_write(int fd, const void *data, size_t size)
 	} else if (strstr(path, "/unbind")) {
 		CHECK(size == strlen(DEV) && !memcmp(data, DEV, size));
 		unlink(driver);
+		state = 0;
 	}
 	return (ssize_t)size;
 }
@@ -188,8 +196,26 @@ static int info(struct kosdma_access_info *arg)
 	return 0;
 }
 
+/* Attaches the device, or registers its registers. */
+static int take(rtl_uint32_t taken)
+{
+	if (!is_bound())
+		return EUNATCH;
+	if (refuse) {
+		state = refuse_state;
+		return refuse;
+	}
+	state |= taken;
+	return 0;
+}
+
+#define HELD KOSDMA_DEVICE_HELD
+#define MINE (HELD | KOSDMA_DEVICE_MINE)
+#define ATTACHED (MINE | KOSDMA_DEVICE_ATTACHED)
+
 static int serve(unsigned long request, void *data)
 {
+	struct kosdma_device_info *dinfo = data;
 	struct kosdma_handle_info *hinfo = data;
 	struct kosdma_handle_copy *hcopy = data;
 	struct kosdma_region_map *rmap = data;
@@ -206,10 +232,17 @@ static int serve(unsigned long request, void *data)
 		rmap->out_handle = 77;
 		return 0;
 	case KOSDMA_DEVICE_ATTACH:
+		(*attaches)++;
+		return take(ATTACHED);
 	case KOSDMA_REGION_REGISTER:
-		if (!is_bound())
-			return EUNATCH;
-		return hold_by_other ? hold_by_other : 0;
+		return take(MINE);
+	case KOSDMA_DEVICE_DETACH:
+		state = 0;
+		return 0;
+	case KOSDMA_DEVICE_INFO:
+		CHECK(dinfo->address == ADDRESS);
+		dinfo->out_state = is_bound() ? KOSDMA_DEVICE_BOUND | state : 0;
+		return 0;
 	case KOSDMA_HANDLE_COPY:
 		if (!is_handle(hcopy->handle))
 			return EBADF;
@@ -504,6 +537,14 @@ static void bind_attach(void)
 	CHECK(is_bound());
 }
 
+static void bind_detach(void)
+{
+	CHECK(KosIommuAttachDeviceEx(ADDRESS) == rcOk);
+	CHECK(KosIommuDetachDeviceEx(ADDRESS) == rcOk);
+	CHECK(is_bound());
+}
+
+/* The region keeps holding the device to the end. */
 static void bind_register(void)
 {
 	Handle h;
@@ -511,20 +552,61 @@ static void bind_register(void)
 	CHECK(KnRegisterPhyMem(0xc000, PAGE_SIZE, 0, &h) == rcNotReady);
 	CHECK(KnRegisterPhyMem(0xfeb00000, PAGE_SIZE, 0, &h) == rcNotReady);
 	CHECK(!is_bound());
+	calls = 0;
 	CHECK(KnRegisterPhyMem(0xfea01000, PAGE_SIZE, 0, &h) == rcOk);
-	CHECK(is_bound());
+	CHECK(calls == 2 && is_bound());
+}
+
+/* The call fails after the binding. Does that change anything? */
+static void refused(int error, rtl_uint32_t by_then, Retcode rc, int bound)
+{
+	Handle h;
+
+	refuse = error;
+	refuse_state = by_then;
+	*attaches = 0;
+	if (error == EEXIST)
+		CHECK(KnRegisterPhyMem(0xfea01000, PAGE_SIZE, 0, &h) == rc);
+	else
+		CHECK(KosIommuAttachDeviceEx(ADDRESS) == rc);
+	/* Once without a driver, once with ours. */
+	CHECK(*attaches == (error == EEXIST ? 0 : 2));
+	CHECK(is_bound() == bound);
+	CHECK(override_is(bound ? "kosdma" : "(null)"));
 }
 
 static void bind_refused(void)
 {
+	refused(EPERM, 0, rcSecurityDisallow, 0);
+	/* A kernel driver has a member of its group, or the registers. */
+	refused(EBUSY, 0, rcBusy, 0);
+	refused(EEXIST, 0, rcAlreadyExists, 0);
+	/* A member of its group is ours, in another domain. */
+	refused(EBUSY, MINE, rcBusy, 0);
+}
+
+/* Another process took it when it was bound, and keeps it. */
+static void bind_refused_by_other(void)
+{
+	refused(EBUSY, HELD, rcBusy, 1);
+}
+
+/* So did another thread, but it ends with this one. */
+static void bind_refused_attached(void)
+{
+	refused(EBUSY, ATTACHED, rcBusy, 1);
+}
+
+static void bind_refused_registered(void)
+{
+	refused(EEXIST, MINE, rcAlreadyExists, 1);
+}
+
+/* It names another driver: that is not ours to change. */
+static void bind_forbidden(void)
+{
 	char path[PATH_MAX];
 
-	/* The call fails after the binding: it changes nothing. */
-	hold_by_other = EPERM;
-	CHECK(KosIommuAttachDeviceEx(ADDRESS) == rcSecurityDisallow);
-	CHECK(!is_bound() && override_is("(null)"));
-	/* It names another driver: that is not ours to change. */
-	hold_by_other = 0;
 	dev_file("driver_override", path);
 	put(path, "vfio-pci\n");
 	CHECK(KosIommuAttachDeviceEx(ADDRESS) == rcNotReady);
@@ -534,9 +616,8 @@ static void bind_refused(void)
 
 static void bind_lost(void)
 {
-	CHECK(KosIommuAttachDeviceEx(ADDRESS) == rcOk);
-	CHECK(KosIommuDetachDeviceEx(ADDRESS) == rcOk);
-	hold_by_other = EBUSY;
+	bind_detach();
+	state = HELD;
 }
 
 /* More often than there are entries, each time unbound by somebody else. */
@@ -549,26 +630,40 @@ static void bind_many(void)
 	for (i = 0; i < 1500; i++) {
 		CHECK(KosIommuAttachDeviceEx(ADDRESS) == rcOk);
 		CHECK(!unlink(driver));
+		state = 0;
 	}
 }
 
 static void binding(void)
 {
-	char driver[PATH_MAX];
+	static void (*const undone[])(void) = {
+		bind_attach, bind_detach, bind_register, bind_refused,
+		bind_refused_attached, bind_refused_registered, bind_forbidden,
+	};
+	static void (*const kept[])(void) = {
+		bind_lost, bind_refused_by_other,
+	};
+	char path[PATH_MAX];
+	size_t i;
 
 	make_sysfs();
-	dev_file("driver", driver);
-	in_child(bind_attach);
-	CHECK(!is_bound() && override_is("(null)"));
-	in_child(bind_register);
-	CHECK(!is_bound() && override_is("(null)"));
-	in_child(bind_refused);
-	/* Released, and another's since: it stays bound. */
-	in_child(bind_lost);
-	CHECK(is_bound());
-	unlink(driver);
-	dev_file("driver_override", driver);
-	put(driver, "(null)\n");
+	for (i = 0; i < sizeof(undone) / sizeof(undone[0]); i++) {
+		*attaches = 0;
+		in_child(undone[i]);
+		CHECK(!is_bound() && override_is("(null)"));
+		/* To find out who has the device, none is attached. */
+		CHECK(*attaches <= 2);
+	}
+	for (i = 0; i < sizeof(kept) / sizeof(kept[0]); i++) {
+		*attaches = 0;
+		in_child(kept[i]);
+		CHECK(is_bound() && override_is("kosdma"));
+		CHECK(*attaches == 2);
+		dev_file("driver", path);
+		unlink(path);
+		dev_file("driver_override", path);
+		put(path, "(null)\n");
+	}
 	in_child(bind_many);
 	CHECK(override_is("(null)"));
 }
@@ -648,6 +743,9 @@ int main(void)
 	char command[PATH_MAX];
 	int i;
 
+	attaches = mmap(NULL, sizeof(*attaches), PROT_READ | PROT_WRITE,
+			MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	CHECK(attaches != MAP_FAILED);
 	/* Before this process opens the device. */
 	for (i = 0; i < 20; i++)
 		in_child(open_together);
