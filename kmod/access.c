@@ -465,6 +465,13 @@ static int kosdma_access_open(struct kosdma_access *access, struct kosdma_handle
 		ret = -EPERM;
 		goto err_unlock;
 	}
+	/*
+	 * Recorded first: whatever the domain may place, a revoke finds. One that
+	 * comes now waits for the domain's lock.
+	 */
+	ret = kosdma_use_add(&access->use, &access->obj, source);
+	if (ret)
+		goto err_unlock;
 	mutex_lock(&buffer->lock);
 	ret = kosdma_buffer_use(buffer);
 	if (!ret)
@@ -473,10 +480,7 @@ static int kosdma_access_open(struct kosdma_access *access, struct kosdma_handle
 	if (ret)
 		goto err_unlock;
 	list_add_tail(&access->domain_node, &domain->accesses);
-
-	/* A revoke that comes now waits for the domain's lock. */
-	ret = kosdma_use_add(&access->use, &access->obj, source);
-	if (!ret && !list_empty(&domain->devices))
+	if (!list_empty(&domain->devices))
 		ret = kosdma_access_place(access);
 	mutex_unlock(&domain->lock);
 	if (ret)
@@ -486,6 +490,7 @@ static int kosdma_access_open(struct kosdma_access *access, struct kosdma_handle
 err_unlock:
 	access->done = true;
 	mutex_unlock(&domain->lock);
+	kosdma_use_del(&access->use);
 	return ret;
 }
 

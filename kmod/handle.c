@@ -176,23 +176,20 @@ static void kosdma_handle_free_list(struct list_head *dead)
 		kosdma_handle_free(handle);
 }
 
-/*
- * Make one handle useless. Returns whether nobody can reach the object any more
- * (its uses still count until they have ended).
- */
-static bool kosdma_handle_mark_locked(struct kosdma_handle *handle)
+/* Make one handle useless. The call that revokes it reaches the object itself, so it goes on. */
+static void kosdma_handle_mark_locked(struct kosdma_handle *handle)
 {
 	struct kosdma_object *obj = handle->obj;
 
 	lockdep_assert_held(&obj->tree);
 	if (handle->revoked)
-		return false;
+		return;
 	handle->revoked = true;
-	list_splice_init(&handle->uses, &obj->ending);
+	list_splice_tail_init(&handle->uses, &obj->ending);
 	if (!handle->file)
-		return false;
+		return;
 	wake_up_poll(&obj->wait, EPOLLHUP);
-	return kosdma_object_unreach_locked(obj);
+	WARN_ON_ONCE(kosdma_object_unreach_locked(obj));
 }
 
 /* End every use that a revoke has marked; when this returns they are over. */
@@ -220,20 +217,16 @@ static void kosdma_handle_revoke(struct kosdma_handle *handle, struct kosdma_obj
 {
 	struct kosdma_object *obj = handle->obj;
 	struct kosdma_handle *next;
-	bool last = false;
 
 	mutex_lock(&obj->tree);
 	for (next = kosdma_handle_next(handle, handle); next;
 	     next = kosdma_handle_next(handle, next)) {
 		if (!badge || next->badge == badge ||
 		    (next->parent != handle && next->parent->revoked))
-			last |= kosdma_handle_mark_locked(next);
+			kosdma_handle_mark_locked(next);
 	}
 	mutex_unlock(&obj->tree);
-
 	kosdma_object_end_marked(obj);
-	if (last)
-		obj->ops->end(obj, KOSDMA_REVOKED);
 }
 
 /**

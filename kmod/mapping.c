@@ -314,6 +314,10 @@ static int kosdma_file_mmap(struct file *file, struct vm_area_struct *vma)
 
 	if (!kosdma_process_is_current(mapping->process))
 		return -EACCES;
+	/* Once: remap_file_pages() would come here again, with an offset of its caller's. */
+	if (mapping->base)
+		return -EINVAL;
+	mapping->base = vma->vm_start;
 	vm_flags_clear(vma, VM_EXEC | VM_MAYEXEC);
 	if (!(mapping->flags & KOSDMA_MAP_READ))
 		vm_flags_clear(vma, VM_MAYREAD);
@@ -627,8 +631,6 @@ static int kosdma_mapping_place(struct kosdma_mapping *mapping, unsigned long hi
 	/* Below the lowest address of user space, a hint cannot be honoured either. */
 	if (IS_ERR_VALUE(addr))
 		return hint && ((long)addr == -EEXIST || (long)addr == -EPERM) ? -EEXIST : -ENOMEM;
-	mapping->base = addr;
-
 	return kosdma_mapping_populate(mapping);
 }
 
