@@ -279,8 +279,10 @@ static Retcode receive_fd(int sock, int *out)
 	do
 		got = recvmsg(sock, &msg, MSG_CMSG_CLOEXEC);
 	while (got < 0 && errno == EINTR);
+	/* A stream that was never connected is EINVAL, unlike all others. */
 	if (got < 0)
-		return socket_error(errno, rcReceiveError);
+		return errno == EINVAL ? rcNotConnected :
+					 socket_error(errno, rcReceiveError);
 	fd = take_fd(&msg);
 	if (got == 1 && fd >= 0 && !(msg.msg_flags & MSG_TRUNC)) {
 		*out = fd;
