@@ -74,6 +74,10 @@ static void kosdma_region_unclaim(struct kosdma_region *region)
 	mutex_unlock(&kosdma_claims_lock);
 }
 
+/* Local APICs and the messages of interrupts, which not every kernel lists. */
+#define KOSDMA_APIC_START	0xfee00000UL
+#define KOSDMA_APIC_LAST	0xfeefffffUL
+
 /*
  * A range outside the BARs of our devices: is it any that user code may have?
  * RAM is not, nor is what the firmware keeps for itself: chipset registers and
@@ -93,6 +97,8 @@ static int kosdma_region_check_raw(u64 start, u64 last)
 	unsigned int i;
 
 	if (!capable(CAP_SYS_RAWIO) || security_locked_down(LOCKDOWN_DEV_MEM))
+		return -EPERM;
+	if (IS_ENABLED(CONFIG_X86) && start <= KOSDMA_APIC_LAST && last >= KOSDMA_APIC_START)
 		return -EPERM;
 	for (i = 0; i < ARRAY_SIZE(forbidden); i++) {
 		if (region_intersects(start, last - start + 1, forbidden[i].flags,
