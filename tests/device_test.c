@@ -1,0 +1,665 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Devices: who may attach them, binding and giving back, bus mastering, and
+ * what happens to them when their holder or their driver goes.
+ */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "harness.h"
+#include "lib/buffer.h"
+#include "lib/edu.h"
+#include "lib/probe.h"
+
+#define NONE INVALID_HANDLE
+#define DRIVER "/sys/bus/pci/drivers/kosdma"
+#define PROBE "/sys/bus/pci/drivers_probe"
+
+FIXTURE(device)
+{
+	struct edu edu;
+	const char *name; /* such as 0000:00:08.0 */
+};
+
+static const char *attribute(struct fixture_data_device *self, const char *name)
+{
+	static char path[128];
+
+	snprintf(path, sizeof(path), "%s/%s", self->edu.path, name);
+	return path;
+}
+
+static void get_override(struct fixture_data_device *self, char text[64])
+{
+	FILE *f = fopen(attribute(self, "driver_override"), "re");
+
+	text[0] = '\0';
+	if (f && fgets(text, 64, f))
+		text[strcspn(text, "\n")] = '\0';
+	if (f)
+		fclose(f);
+}
+
+/* No driver, and none wished for: as a device without one is found. */
+static void make_driverless(struct fixture_data_device *self)
+{
+	char driver[64], path[128];
+
+	probe_driver(self->edu.path, driver);
+	if (driver[0]) {
+		snprintf(path, sizeof(path), "/sys/bus/pci/drivers/%s/unbind",
+			 driver);
+		ASSERT_TRUE(probe_write_file(path, self->name));
+	}
+	ASSERT_TRUE(probe_write_file(attribute(self, "driver_override"), "\n"));
+	probe_driver(self->edu.path, driver);
+	ASSERT_STREQ("", driver);
+}
+
+static void make_bound(struct fixture_data_device *self)
+{
+	char driver[64];
+
+	make_driverless(self);
+	ASSERT_TRUE(probe_write_file(attribute(self, "driver_override"),
+				     "kosdma"));
+	probe_write_file(PROBE, self->name);
+	probe_driver(self->edu.path, driver);
+	ASSERT_STREQ("kosdma", driver);
+}
+
+FIXTURE_SETUP(device)
+{
+	probe_require_module();
+	edu_require(&self->edu, 0);
+	self->name = strrchr(self->edu.path, '/') + 1;
+	make_driverless(self);
+}
+
+FIXTURE_TEARDOWN(device)
+{
+	make_driverless(self);
+}
+
+/* ---- binding ---- */
+
+TEST_F(device, attach_binds_a_driverless_device)
+{
+	char driver[64];
+
+	ASSERT_OK(KnIommuAttachDevice(self->edu.bdf));
+	probe_driver(self->edu.path, driver);
+	EXPECT_STREQ("kosdma", driver);
+	EXPECT_OK(KnIommuDetachDevice(self->edu.bdf));
+}
+
+TEST_F(device, registration_binds_a_driverless_device)
+{
+	char driver[64];
+	Handle region;
+
+	ASSERT_OK(KnRegisterPhyMem(self->edu.bar, PAGE, 0, &region));
+	probe_driver(self->edu.path, driver);
+	EXPECT_STREQ("kosdma", driver);
+	EXPECT_OK(KnHandleClose(region));
+}
+
+/* exit() runs what libkos left to be done; tests end by _exit(). */
+static void exit_after_use(struct fixture_data_device *self, bool detach)
+{
+	pid_t pid = test_fork();
+
+	if (!pid) {
+		ASSERT_OK(KnIommuAttachDevice(self->edu.bdf));
+		if (detach)
+			ASSERT_OK(KnIommuDetachDevice(self->edu.bdf));
+		exit(0);
+	}
+	test_wait(pid);
+}
+
+TEST_F(device, regular_end_of_the_process_unbinds_what_it_bound)
+{
+	for (int detach = 0; detach < 2; detach++) {
+		char driver[64], override[64];
+
+		test_context(detach ? "detached" : "attached");
+		exit_after_use(self, detach);
+		probe_driver(self->edu.path, driver);
+		EXPECT_STREQ("", driver);
+		get_override(self, override);
+		EXPECT_TRUE(!override[0] || !strcmp(override, "(null)"));
+		EXPECT_FALSE(probe_bus_master(self->edu.path));
+	}
+}
+
+TEST_F(device, regular_end_leaves_what_others_bound)
+{
+	char driver[64];
+
+	make_bound(self);
+	for (int detach = 0; detach < 2; detach++) {
+		exit_after_use(self, detach);
+		probe_driver(self->edu.path, driver);
+		EXPECT_STREQ("kosdma", driver);
+		EXPECT_FALSE(probe_bus_master(self->edu.path));
+	}
+}
+
+/* Bound by one, which released it; held by another by now. */
+TEST_F(device, regular_end_leaves_a_device_that_another_process_holds)
+{
+	int sync[2];
+	char driver[64];
+	pid_t pid;
+
+	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_STREAM, 0, sync));
+	pid = test_fork();
+	if (!pid) {
+		ASSERT_OK(KnIommuAttachDevice(self->edu.bdf));
+		ASSERT_OK(KnIommuDetachDevice(self->edu.bdf));
+		probe_signal(sync[1]);
+		probe_await(sync[1]);
+		exit(0);
+	}
+	probe_await(sync[0]);
+	ASSERT_OK(KnIommuAttachDevice(self->edu.bdf));
+	probe_signal(sync[0]);
+	test_wait(pid);
+	probe_driver(self->edu.path, driver);
+	EXPECT_STREQ("kosdma", driver);
+	EXPECT_TRUE(probe_bus_master(self->edu.path));
+	EXPECT_OK(KnIommuDetachDevice(self->edu.bdf));
+}
+
+TEST_F(device, killed_process_leaves_the_device_bound_and_usable)
+{
+	int sync[2];
+	char driver[64];
+	pid_t pid;
+
+	ASSERT_EQ(0, pipe2(sync, O_CLOEXEC));
+	pid = test_fork();
+	if (!pid) {
+		ASSERT_OK(KnIommuAttachDevice(self->edu.bdf));
+		probe_signal(sync[1]);
+		pause();
+	}
+	probe_await(sync[0]);
+	ASSERT_EQ(0, kill(pid, SIGKILL));
+	ASSERT_EQ(pid, waitpid(pid, NULL, 0));
+	probe_driver(self->edu.path, driver);
+	EXPECT_STREQ("kosdma", driver);
+	EXPECT_OK(KnIommuAttachDevice(self->edu.bdf));
+	EXPECT_OK(KnIommuDetachDevice(self->edu.bdf));
+}
+
+TEST_F(device, driverless_device_is_rcNotReady_for_who_may_not_bind_it)
+{
+	char driver[64];
+
+	device_make_public();
+	IN_CHILD {
+		Handle out = 77;
+
+		probe_become_nobody();
+		EXPECT_RC(rcNotReady, KnIommuAttachDevice(self->edu.bdf));
+		EXPECT_RC(rcNotReady,
+			  KnIommuAttachDeviceToDomain(self->edu.bdf,
+						      domain_create()));
+		EXPECT_RC(rcNotReady,
+			  KnRegisterPhyMem(self->edu.bar, PAGE, 0, &out));
+		EXPECT_EQ(NONE, out);
+	}
+	device_restore();
+	probe_driver(self->edu.path, driver);
+	EXPECT_STREQ("", driver);
+}
+
+/* An administrator has other plans with it. */
+TEST_F(device, device_meant_for_another_driver_is_rcNotReady)
+{
+	char text[64];
+
+	ASSERT_TRUE(probe_write_file(attribute(self, "driver_override"),
+				     "vfio-pci"));
+	EXPECT_RC(rcNotReady, KnIommuAttachDevice(self->edu.bdf));
+	get_override(self, text);
+	EXPECT_STREQ("vfio-pci", text);
+	probe_driver(self->edu.path, text);
+	EXPECT_STREQ("", text);
+}
+
+TEST_F(device, detach_binds_nothing)
+{
+	char driver[64];
+
+	EXPECT_RC(rcInvalidOperation, KnIommuDetachDevice(self->edu.bdf));
+	EXPECT_RC(rcInvalidOperation,
+		  KosIommuSetDmaMask(self->edu.bdf, UINT64_MAX));
+	probe_driver(self->edu.path, driver);
+	EXPECT_STREQ("", driver);
+}
+
+/* ---- policy ---- */
+
+TEST_F(device, without_privilege_is_rcSecurityDisallow)
+{
+	make_bound(self);
+	device_make_public();
+	IN_CHILD {
+		Handle domain, out = 77;
+
+		probe_become_nobody();
+		domain = domain_create();
+		EXPECT_RC(rcSecurityDisallow,
+			  KnIommuAttachDevice(self->edu.bdf));
+		EXPECT_RC(rcSecurityDisallow,
+			  KnIommuAttachDeviceToDomain(self->edu.bdf, domain));
+		EXPECT_RC(rcSecurityDisallow,
+			  KnRegisterPhyMem(self->edu.bar, PAGE, 0, &out));
+		EXPECT_EQ(NONE, out);
+		EXPECT_RC(rcInvalidOperation,
+			  KnIommuDetachDevice(self->edu.bdf));
+		EXPECT_RC(rcInvalidOperation,
+			  KosIommuSetDmaMask(self->edu.bdf, UINT64_MAX));
+		EXPECT_RC(rcDeviceNotFound, KnIommuAttachDevice(0xfff8));
+	}
+	device_restore();
+	EXPECT_FALSE(probe_bus_master(self->edu.path));
+}
+
+static bool modprobe(const char *module)
+{
+	pid_t pid = test_fork();
+	int status;
+
+	if (!pid) {
+		int null = open("/dev/null", O_WRONLY);
+
+		dup2(null, STDERR_FILENO);
+		execlp("modprobe", "modprobe", module, NULL);
+		_exit(1);
+	}
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	return !status;
+}
+
+static bool log_has(int log, const char *a, const char *b)
+{
+	char record[8192];
+	bool found = false;
+	ssize_t n;
+
+	while ((n = read(log, record, sizeof(record) - 1)) > 0) {
+		record[n] = '\0';
+		if (strstr(record, a) && strstr(record, b))
+			found = true;
+	}
+	return found;
+}
+
+/* Bound to pci-stub, a driver of the kernel's as good as any. */
+TEST_F(device, device_of_a_kernel_driver_is_rcBusy_and_a_line_names_the_driver)
+{
+	int log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	Handle domain, out = 77;
+	char driver[64];
+
+	if (access("/sys/bus/pci/drivers/pci-stub", F_OK) &&
+	    !modprobe("pci-stub"))
+		SKIP("needs the kernel's pci-stub driver");
+	ASSERT_GE(log, 0);
+	ASSERT_TRUE(probe_write_file(attribute(self, "driver_override"),
+				     "pci-stub"));
+	probe_write_file(PROBE, self->name);
+	probe_driver(self->edu.path, driver);
+	ASSERT_STREQ("pci-stub", driver);
+
+	lseek(log, 0, SEEK_END);
+	domain = domain_create();
+	EXPECT_RC(rcBusy, KnIommuAttachDevice(self->edu.bdf));
+	/* Lines are limited in rate, so it may be a later try that leaves one. */
+	for (int tries = 0; !log_has(log, self->name, "pci-stub"); tries++) {
+		ASSERT_LT(tries, 10);
+		sleep(1);
+		EXPECT_RC(rcBusy, KnIommuAttachDevice(self->edu.bdf));
+	}
+	EXPECT_RC(rcBusy, KnIommuAttachDeviceToDomain(self->edu.bdf, domain));
+	EXPECT_RC(rcInvalidOperation, KnIommuDetachDevice(self->edu.bdf));
+	/* It has not claimed the registers, and has them all the same. */
+	EXPECT_RC(rcBusy, KnRegisterPhyMem(self->edu.bar, PAGE, 0, &out));
+	EXPECT_EQ(NONE, out);
+	probe_driver(self->edu.path, driver);
+	EXPECT_STREQ("pci-stub", driver);
+	EXPECT_OK(KnHandleClose(domain));
+}
+
+/* Any device that came with a driver in this machine. */
+TEST(devices_of_kernel_drivers_are_rcBusy)
+{
+	struct dirent **names;
+	int nr = scandir("/sys/bus/pci/devices", &names, NULL, alphasort);
+	int seen = 0;
+
+	probe_require_module();
+	for (int i = 0; i < nr; i++) {
+		unsigned int seg, bus, dev, fn;
+		char path[300], driver[64], after[64];
+
+		if (sscanf(names[i]->d_name, "%x:%x:%x.%x", &seg, &bus, &dev,
+			   &fn) != 4)
+			continue;
+		snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s",
+			 names[i]->d_name);
+		probe_driver(path, driver);
+		if (!driver[0] || !strcmp(driver, "kosdma"))
+			continue;
+		test_context("%s with driver %s", names[i]->d_name, driver);
+		EXPECT_RC(rcBusy,
+			  KosIommuAttachDeviceEx(seg << 16 | bus << 8 |
+						 dev << 3 | fn));
+		probe_driver(path, after);
+		EXPECT_STREQ(driver, after);
+		seen++;
+	}
+	test_context("%s", "");
+	if (!seen)
+		SKIP("no device of this machine has a driver of the kernel's");
+}
+
+/* ---- bus mastering ---- */
+
+TEST_F(device, masters_the_bus_only_while_attached)
+{
+	const char *path = self->edu.path;
+	Handle domain, region;
+
+	make_bound(self);
+	EXPECT_FALSE(probe_bus_master(path));
+	for (int round = 0; round < 3; round++) {
+		ASSERT_OK(KnIommuAttachDevice(self->edu.bdf));
+		EXPECT_TRUE(probe_bus_master(path));
+		EXPECT_TRUE(probe_memory_decode(path));
+		EXPECT_OK(KnIommuDetachDevice(self->edu.bdf));
+		EXPECT_FALSE(probe_bus_master(path));
+	}
+	domain = domain_create();
+	ASSERT_OK(KnIommuAttachDeviceToDomain(self->edu.bdf, domain));
+	EXPECT_TRUE(probe_bus_master(path));
+	/* Registers do not need it, nor do they take it away. */
+	ASSERT_OK(KnRegisterPhyMem(self->edu.bar, PAGE, 0, &region));
+	EXPECT_TRUE(probe_bus_master(path));
+	EXPECT_OK(KnHandleClose(domain));
+	EXPECT_FALSE(probe_bus_master(path));
+	ASSERT_OK(KnIommuAttachDevice(self->edu.bdf));
+	EXPECT_TRUE(probe_bus_master(path));
+	EXPECT_OK(KnHandleClose(region));
+	EXPECT_TRUE(probe_bus_master(path));
+	EXPECT_OK(KnIommuDetachDevice(self->edu.bdf));
+	EXPECT_FALSE(probe_bus_master(path));
+}
+
+TEST_F(device, refused_attach_leaves_bus_mastering_off)
+{
+	make_bound(self);
+	device_make_public();
+	IN_CHILD {
+		probe_become_nobody();
+		EXPECT_RC(rcSecurityDisallow,
+			  KnIommuAttachDevice(self->edu.bdf));
+	}
+	device_restore();
+	EXPECT_FALSE(probe_bus_master(self->edu.path));
+}
+
+/* Whoever binds a device that masters the bus takes that away. */
+TEST_F(device, binding_grants_no_bus_mastering)
+{
+	Handle region;
+
+	make_bound(self);
+	ASSERT_OK(KnRegisterPhyMem(self->edu.bar, PAGE, 0, &region));
+	EXPECT_FALSE(probe_bus_master(self->edu.path));
+	EXPECT_TRUE(probe_memory_decode(self->edu.path));
+	EXPECT_OK(KnHandleClose(region));
+}
+
+TEST_F(device, death_of_its_process_ends_bus_mastering_at_once)
+{
+	for (int created = 0; created < 2; created++) {
+		int sync[2];
+		siginfo_t info;
+		pid_t pid;
+
+		test_context(created ? "created domain" : "automatic domain");
+		ASSERT_EQ(0, pipe2(sync, O_CLOEXEC));
+		pid = test_fork();
+		if (!pid) {
+			uint16_t bdf = self->edu.bdf;
+			Handle domain = domain_create();
+
+			if (created)
+				ASSERT_OK(KnIommuAttachDeviceToDomain(bdf,
+								      domain));
+			else
+				ASSERT_OK(KnIommuAttachDevice(bdf));
+			probe_signal(sync[1]);
+			pause();
+		}
+		probe_await(sync[0]);
+		EXPECT_TRUE(probe_bus_master(self->edu.path));
+		ASSERT_EQ(0, kill(pid, SIGKILL));
+		ASSERT_EQ(0, waitid(P_PID, pid, &info, WEXITED | WNOWAIT));
+		EXPECT_FALSE(probe_bus_master(self->edu.path));
+		/* Nobody has to reap it first. */
+		EXPECT_OK(KnIommuAttachDevice(self->edu.bdf));
+		EXPECT_OK(KnIommuDetachDevice(self->edu.bdf));
+		ASSERT_EQ(pid, waitpid(pid, NULL, 0));
+	}
+}
+
+/* ---- held by one process at a time ---- */
+
+TEST_F(device, registers_of_one_process_keep_others_from_attaching)
+{
+	Handle region, copy;
+
+	ASSERT_OK(KnRegisterPhyMem(self->edu.bar, PAGE, 0, &region));
+	IN_CHILD {
+		EXPECT_RC(rcBusy, KnIommuAttachDevice(self->edu.bdf));
+		EXPECT_RC(rcInvalidOperation,
+			  KnIommuDetachDevice(self->edu.bdf));
+	}
+	/* Not the holder itself. */
+	EXPECT_OK(KnIommuAttachDevice(self->edu.bdf));
+	EXPECT_OK(KnIommuDetachDevice(self->edu.bdf));
+	ASSERT_OK(KnHandleCopy(region, 0, NONE, &copy));
+	EXPECT_OK(KnHandleClose(region));
+	IN_CHILD {
+		EXPECT_RC(rcBusy, KnIommuAttachDevice(self->edu.bdf));
+	}
+	EXPECT_OK(KnHandleClose(copy));
+	IN_CHILD {
+		EXPECT_OK(KnIommuAttachDevice(self->edu.bdf));
+	}
+}
+
+TEST_F(device, attachment_of_one_process_keeps_others_from_its_registers)
+{
+	ASSERT_OK(KnIommuAttachDevice(self->edu.bdf));
+	IN_CHILD {
+		Handle out = 77;
+
+		EXPECT_RC(rcBusy,
+			  KnRegisterPhyMem(self->edu.bar, PAGE, 0, &out));
+		EXPECT_EQ(NONE, out);
+	}
+	EXPECT_OK(KnIommuDetachDevice(self->edu.bdf));
+	IN_CHILD {
+		Handle region;
+
+		EXPECT_OK(KnRegisterPhyMem(self->edu.bar, PAGE, 0, &region));
+	}
+}
+
+TEST_F(device, is_attachable_at_once_after_each_death_of_its_holder)
+{
+	for (int round = 0; round < 10; round++) {
+		int sync[2];
+		pid_t pid;
+
+		ASSERT_EQ(0, pipe2(sync, O_CLOEXEC));
+		pid = test_fork();
+		if (!pid) {
+			struct begun b;
+
+			ASSERT_OK(KnIommuAttachDevice(self->edu.bdf));
+			begun_open(&b, MiB(1), NONE);
+			ASSERT_OK(edu_map_registers(&self->edu));
+			probe_signal(sync[1]);
+			if (round & 1)
+				_exit(0);
+			pause();
+		}
+		probe_await(sync[0]);
+		kill(pid, SIGKILL);
+		/* The very next call, while the death is under way. */
+		if (round & 2)
+			ASSERT_EQ(pid, waitpid(pid, NULL, 0));
+		for (;;) {
+			Retcode rc = KnIommuAttachDevice(self->edu.bdf);
+
+			if (rc == rcOk)
+				break;
+			/* Not dead yet: only who was waited for is. */
+			ASSERT_EQ(0, round & 2);
+			ASSERT_RC(rcBusy, rc);
+		}
+		EXPECT_OK(KnIommuDetachDevice(self->edu.bdf));
+		if (!(round & 2))
+			ASSERT_EQ(pid, waitpid(pid, NULL, 0));
+		close(sync[0]);
+		close(sync[1]);
+	}
+}
+
+/* ---- a process is its address space ---- */
+
+static void *attach_thread(void *arg)
+{
+	return (void *)(intptr_t)KnIommuAttachDevice(*(uint16_t *)arg);
+}
+
+TEST_F(device, threads_of_a_process_share_it)
+{
+	pthread_t thread;
+	void *rc;
+
+	ASSERT_EQ(0, pthread_create(&thread, NULL, attach_thread,
+				    &self->edu.bdf));
+	ASSERT_EQ(0, pthread_join(thread, &rc));
+	ASSERT_RC(rcOk, (intptr_t)rc);
+	/* The thread is gone, the process has it. */
+	EXPECT_TRUE(probe_bus_master(self->edu.path));
+	EXPECT_RC(rcBusy, KnIommuAttachDevice(self->edu.bdf));
+	EXPECT_OK(KnIommuDetachDevice(self->edu.bdf));
+}
+
+static Retcode vfork_rc;
+
+TEST_F(device, vfork_child_is_the_same_process)
+{
+	pid_t pid;
+	int status;
+
+	ASSERT_OK(KnIommuAttachDevice(self->edu.bdf));
+	pid = vfork();
+	if (!pid) {
+		vfork_rc = KnIommuDetachDevice(self->edu.bdf);
+		_exit(0);
+	}
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_RC(rcOk, vfork_rc);
+	/* Its end is not the process's. */
+	ASSERT_OK(KnIommuAttachDevice(self->edu.bdf));
+	pid = vfork();
+	if (!pid)
+		_exit(0);
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_TRUE(probe_bus_master(self->edu.path));
+	EXPECT_OK(KnIommuDetachDevice(self->edu.bdf));
+}
+
+/* ---- the driver goes ---- */
+
+TEST_F(device, unbinding_takes_it_from_its_holder)
+{
+	struct begun b;
+	Handle out;
+
+	make_bound(self);
+	ASSERT_OK(KnIommuAttachDevice(self->edu.bdf));
+	ASSERT_OK(edu_map_registers(&self->edu));
+	begun_open(&b, PAGE, NONE);
+	EXPECT_EQ(0, probe_read(self->edu.regs));
+
+	ASSERT_TRUE(probe_write_file(DRIVER "/unbind", self->name));
+	EXPECT_FALSE(probe_bus_master(self->edu.path));
+	EXPECT_EQ(SIGBUS, probe_read(self->edu.regs));
+	EXPECT_RC(rcInvalidOperation, KnIommuDetachDevice(self->edu.bdf));
+	EXPECT_RC(rcInvalidOperation,
+		  KosIommuSetDmaMask(self->edu.bdf, UINT64_MAX));
+	edu_unmap_registers(&self->edu);
+
+	/* Bound again, it works again, in the same domain. */
+	make_bound(self);
+	ASSERT_OK(KnIommuAttachDevice(self->edu.bdf));
+	ASSERT_OK(edu_map_registers(&self->edu));
+	EXPECT_TRUE(probe_lands(&self->edu, &b, b.addr + 64, b.mem + 64));
+	edu_unmap_registers(&self->edu);
+	EXPECT_OK(KnIommuDetachDevice(self->edu.bdf));
+	begun_close(&b);
+
+	/* A region of the old binding is of no use. */
+	ASSERT_OK(KnRegisterPhyMem(self->edu.bar, PAGE, 0, &out));
+	ASSERT_TRUE(probe_write_file(DRIVER "/unbind", self->name));
+	{
+		Handle mapping = 77;
+		void *addr = &mapping;
+
+		EXPECT_RC(rcDeviceNotFound,
+			  KnIoMapMem(out, VMM_FLAG_READ, 0, &addr, &mapping));
+		EXPECT_NULL(addr);
+		EXPECT_EQ(NONE, mapping);
+	}
+	EXPECT_OK(KnHandleClose(out));
+}
+
+TEST_F(device, binding_and_unbinding_many_times_leaves_nothing)
+{
+	long before = 0;
+
+	for (int i = 0; i < 60; i++) {
+		if (i == 10)
+			before = probe_free_memory();
+		make_bound(self);
+		if (i % 3 == 0) {
+			ASSERT_OK(KnIommuAttachDevice(self->edu.bdf));
+			if (i & 1)
+				ASSERT_OK(KnIommuDetachDevice(self->edu.bdf));
+		}
+		make_driverless(self);
+	}
+	EXPECT_TRUE(probe_memory_returns(before, KiB(2)));
+}
+
+TEST_HARNESS_MAIN
