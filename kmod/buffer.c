@@ -303,21 +303,57 @@ static int kosdma_buffer_alloc(struct kosdma_buffer *buffer)
 	return kosdma_buffer_alloc_scatter(buffer, 0, order);
 }
 
-static void kosdma_buffer_free_blocks(struct kosdma_buffer *buffer)
+/* How often blocks that the kernel still has pinned for I/O are looked at. */
+#define KOSDMA_PINNED_INTERVAL (HZ / 10)
+
+/*
+ * Free and uncharge the blocks that nobody but us holds. Returns whether these
+ * were all. Nobody can map the others any more, so their pins only get fewer.
+ */
+static bool kosdma_buffer_free_blocks(struct kosdma_buffer *buffer)
 {
 	struct scatterlist *sg;
+	bool all = true;
 	unsigned int i;
 
 	if (buffer->coherent) {
 		dma_free_coherent(kosdma_dev, kosdma_buffer_bytes(buffer), buffer->coherent,
 				  buffer->coherent_dma);
-	} else {
-		for_each_sg(buffer->sgt.sgl, sg, buffer->sgt.orig_nents, i) {
-			kosdma_block_free(sg_page(sg), ilog2(sg->length >> PAGE_SHIFT));
-			cond_resched();
-		}
+		kosdma_user_uncharge(buffer->obj.user, buffer->npages);
+		sg_free_table(&buffer->sgt);
+		return true;
 	}
-	sg_free_table(&buffer->sgt);
+	for_each_sg(buffer->sgt.sgl, sg, buffer->sgt.orig_nents, i) {
+		unsigned long npages = sg->length >> PAGE_SHIFT;
+
+		if (!npages)
+			continue;
+		if (page_ref_count(sg_page(sg)) > 1) {
+			all = false;
+			continue;
+		}
+		kosdma_block_free(sg_page(sg), ilog2(npages));
+		sg->length = 0;
+		kosdma_user_uncharge(buffer->obj.user, npages);
+		cond_resched();
+	}
+	if (all)
+		sg_free_table(&buffer->sgt);
+	return all;
+}
+
+/* Look again at the blocks that were pinned when their buffer ended. */
+static void kosdma_buffer_free_pinned(struct work_struct *work)
+{
+	struct kosdma_buffer *buffer = container_of(to_delayed_work(work), struct kosdma_buffer,
+						    pinned);
+
+	if (!kosdma_buffer_free_blocks(buffer)) {
+		kosdma_queue_later(&buffer->pinned, KOSDMA_PINNED_INTERVAL);
+		return;
+	}
+	kosdma_object_put(&buffer->obj);
+	module_put(THIS_MODULE);
 }
 
 /* --- the object ------------------------------------------------------------ */
@@ -364,8 +400,11 @@ static void kosdma_buffer_end(struct kosdma_object *obj, enum kosdma_end how)
 				    buffer->npages);
 		return;
 	}
-	kosdma_buffer_free_blocks(buffer);
-	kosdma_user_uncharge(obj->user, buffer->npages);
+	if (!kosdma_buffer_free_blocks(buffer)) {
+		kosdma_object_get(obj);
+		__module_get(THIS_MODULE);
+		kosdma_queue_later(&buffer->pinned, KOSDMA_PINNED_INTERVAL);
+	}
 }
 
 static void kosdma_buffer_free(struct kosdma_object *obj)
@@ -446,6 +485,7 @@ int kosdma_ioctl_buffer_create(struct kosdma_ucmd *ucmd)
 	buffer->attr = attr;
 	mutex_init(&buffer->lock);
 	INIT_LIST_HEAD(&buffer->accesses);
+	INIT_DELAYED_WORK(&buffer->pinned, kosdma_buffer_free_pinned);
 	ret = kosdma_object_init(&buffer->obj, &kosdma_buffer_ops);
 	if (ret) {
 		kfree(buffer);

@@ -279,6 +279,7 @@ struct kosdma_process *kosdma_process_current(void);
 void kosdma_process_put(struct kosdma_process *process);
 bool kosdma_process_is_current(struct kosdma_process *process);
 int kosdma_process_wait_teardowns(void);
+void kosdma_queue_later(struct delayed_work *work, unsigned long delay);
 int kosdma_process_init(void);
 void kosdma_process_exit(void);
 
@@ -308,6 +309,7 @@ void kosdma_user_uncharge(struct kosdma_user *user, unsigned long npages);
  * @coherent: where the memory is from dma_alloc_coherent(): its address in
  *	the kernel and for the module's device; else NULL
  * @coherent_dma: goes with @coherent
+ * @pinned: after the end: frees the blocks that the kernel had pinned for I/O
  * @lock: guards what follows
  * @attr: see enum kosdma_attr; the cache type changes only while @users is 0
  * @mixed: blocks may differ in cache type; nobody may use them
@@ -324,6 +326,7 @@ struct kosdma_buffer {
 	struct sg_table sgt;
 	void *coherent;
 	dma_addr_t coherent_dma;
+	struct delayed_work pinned;
 
 	struct mutex lock;	/* guards what follows */
 	u32 attr;

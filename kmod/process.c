@@ -348,6 +348,12 @@ int kosdma_process_wait_teardowns(void)
 	return 0;
 }
 
+/* Have the module's own workqueue do something, which module exit waits for. */
+void kosdma_queue_later(struct delayed_work *work, unsigned long delay)
+{
+	queue_delayed_work(kosdma_wq, work, delay);
+}
+
 int kosdma_process_init(void)
 {
 	kosdma_wq = alloc_workqueue("kosdma", WQ_UNBOUND, 0);

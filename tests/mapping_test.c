@@ -10,8 +10,11 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/uio.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include <linux/magic.h>
 
 #include "harness.h"
 #include "lib/buffer.h"
@@ -943,6 +946,38 @@ TEST_F(mapping, only_an_io_mapping_can_be_pinned)
 	EXPECT_EQ(0, memcmp(mem, mem + PAGES(1), PAGE));
 	close(fds[0]);
 	close(fds[1]);
+	EXPECT_OK(KnHandleClose(mapping));
+}
+
+TEST_F(mapping, direct_io_to_a_file)
+{
+	const char *path = "/tmp/kosdma-direct";
+	int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_DIRECT | O_CLOEXEC,
+		      0600);
+	struct statfs fs;
+	Handle mapping;
+	uint8_t *mem;
+
+	unlink(path);
+	if (fd < 0)
+		SKIP("needs O_DIRECT in /tmp: %s", strerror(errno));
+	ASSERT_ERRNO(0, fstatfs(fd, &fs));
+	if (fs.f_type == TMPFS_MAGIC) {
+		close(fd);
+		SKIP("needs a /tmp on a disk: tmpfs copies, whatever it is told");
+	}
+	mem = map_part(self->buffer, 0, self->size,
+		       VMM_READ_WRITE | variant->flags, &mapping);
+	pattern_fill(mem, self->size, 6);
+	if (variant->flags & VMM_FLAG_IO) {
+		EXPECT_EQ(self->size, pwrite(fd, mem, self->size, 0));
+		memset(mem, 0, self->size);
+		EXPECT_EQ(self->size, pread(fd, mem, self->size, 0));
+	} else {
+		EXPECT_ERRNO(EFAULT, pwrite(fd, mem, self->size, 0));
+	}
+	pattern_check(mem, self->size, 6);
+	close(fd);
 	EXPECT_OK(KnHandleClose(mapping));
 }
 

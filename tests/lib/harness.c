@@ -408,7 +408,7 @@ static void run_listed(const struct test_case *t, const struct test_variant *v,
 	fflush(stdout);
 }
 
-static void for_each_test(bool list, bool run, struct totals *totals)
+static void walk_tests(bool list, bool run, struct totals *totals)
 {
 	memset(totals, 0, sizeof(*totals));
 	for (struct test_case *t = cases; t; t = t->next) {
@@ -442,7 +442,7 @@ int test_main(int argc, char **argv)
 		}
 	}
 	if (list) {
-		for_each_test(true, false, &totals);
+		walk_tests(true, false, &totals);
 		return TEST_EXIT_PASS;
 	}
 
@@ -452,13 +452,13 @@ int test_main(int argc, char **argv)
 		perror("mmap");
 		return TEST_EXIT_FAIL;
 	}
-	for_each_test(false, false, &totals);
+	walk_tests(false, false, &totals);
 	if (!totals.nr) {
 		fprintf(stderr, "%s: no such test\n", argv[0]);
 		return TEST_EXIT_FAIL;
 	}
 	printf("TAP version 13\n1..%d\n", totals.nr);
-	for_each_test(false, true, &totals);
+	walk_tests(false, true, &totals);
 	printf("# Totals: pass:%d fail:%d skip:%d\n", totals.pass, totals.fail,
 	       totals.skip);
 	if (totals.fail)
