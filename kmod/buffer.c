@@ -10,10 +10,6 @@
 #include <linux/module.h>
 #include <linux/slab.h>
 #include <linux/swap.h>
-#if IS_ENABLED(CONFIG_X86)
-#include <asm/memtype.h>
-#include <asm/set_memory.h>
-#endif
 
 #include "kosdma.h"
 
@@ -24,51 +20,11 @@
 
 static struct device *kosdma_dev;	/* for dma_alloc_coherent() */
 
-u32 kosdma_attr_cache(u32 attr, u32 fallback)
-{
-	u32 cache = attr & KOSDMA_ATTR_CACHE;
-
-	if (!cache)
-		return fallback;
-	return is_power_of_2(cache) ? cache : 0;
-}
-
 /* --- cache types ----------------------------------------------------------- */
 
 static int kosdma_block_set_cache(struct scatterlist *sg, u32 cache)
 {
-#if IS_ENABLED(CONFIG_X86)
-	unsigned long addr = (unsigned long)page_address(sg_page(sg));
-	int npages = sg->length >> PAGE_SHIFT;
-
-	switch (cache) {
-	case KOSDMA_ATTR_WRITE_COMBINE:
-		return set_memory_wc(addr, npages);
-	case KOSDMA_ATTR_CACHE_DISABLE:
-		return set_memory_uc(addr, npages);
-	default:
-		return set_memory_wb(addr, npages);
-	}
-#else
-	return -EOPNOTSUPP;
-#endif
-}
-
-static bool kosdma_cache_supported(u32 cache)
-{
-	switch (cache) {
-	case KOSDMA_ATTR_WRITE_BACK:
-		return true;
-#if IS_ENABLED(CONFIG_X86)
-	case KOSDMA_ATTR_WRITE_COMBINE:
-		return pat_enabled();
-	case KOSDMA_ATTR_CACHE_DISABLE:
-		return true;
-#endif
-	default:
-		/* The tracked memory type of RAM has no write-through on x86. */
-		return false;
-	}
+	return kosdma_memtype_ram_set(sg_page(sg), sg->length >> PAGE_SHIFT, cache);
 }
 
 /*
@@ -465,7 +421,7 @@ int kosdma_ioctl_buffer_create(struct kosdma_ucmd *ucmd)
 	    order > KOSDMA_MAX_ORDER || (contiguous && order))
 		return -EINVAL;
 	cache = kosdma_attr_cache(attr, 0);
-	if (!kosdma_cache_supported(cache))
+	if (!kosdma_memtype_ram_supported(cache))
 		return -EOPNOTSUPP;
 	if (npages > totalram_pages())
 		return -EFBIG;
@@ -542,7 +498,7 @@ int kosdma_ioctl_buffer_modify(struct kosdma_ucmd *ucmd)
 	if (cmd->attr & ~KOSDMA_ATTR_CACHE &&
 	    (cmd->attr ^ buffer->attr) & ~KOSDMA_ATTR_CACHE)
 		ret = -EINVAL;
-	else if (!kosdma_cache_supported(cache))
+	else if (!kosdma_memtype_ram_supported(cache))
 		ret = -EOPNOTSUPP;
 	else if (buffer->users)
 		ret = -EBADFD;

@@ -18,6 +18,7 @@
 #include <linux/iommu.h>
 #include <linux/module.h>
 #include <linux/moduleparam.h>
+#include <linux/security.h>
 #include <linux/slab.h>
 #include <linux/xarray.h>
 
@@ -29,6 +30,8 @@ MODULE_PARM_DESC(allow_direct, "let CAP_SYS_RAWIO attach devices without an IOMM
 
 /* PCI class of an IOMMU: system peripheral, 06h; pci_ids.h has no name for it. */
 #define KOSDMA_CLASS_IOMMU 0x0806
+/* The virtio IOMMU has no class of its own. */
+#define KOSDMA_DEVICE_VIRTIO_IOMMU 0x1057
 
 /* Attempts to reset a device whose lock somebody else has, and the time between them. */
 #define KOSDMA_RESET_TRIES 20
@@ -105,6 +108,34 @@ static struct kosdma_device *kosdma_device_find(u32 address)
 	return dev;
 }
 
+static u32 kosdma_pci_address(struct pci_dev *pdev)
+{
+	return pci_domain_nr(pdev->bus) << 16 | pci_dev_id(pdev);
+}
+
+/* Bridges and IOMMUs are a part of the machine itself, and no device of a driver's. */
+static bool kosdma_pci_is_machine(struct pci_dev *pdev)
+{
+	return pdev->hdr_type != PCI_HEADER_TYPE_NORMAL ||
+	       pdev->class >> 16 == PCI_BASE_CLASS_BRIDGE ||
+	       pdev->class >> 8 == KOSDMA_CLASS_IOMMU ||
+	       (pdev->vendor == PCI_VENDOR_ID_REDHAT_QUMRANET &&
+		pdev->device == KOSDMA_DEVICE_VIRTIO_IOMMU);
+}
+
+/* Has the function a driver? Then its name is @name. */
+static bool kosdma_pci_driver_name(struct pci_dev *pdev, char name[KOSDMA_NAME_LEN])
+{
+	bool driven;
+
+	device_lock(&pdev->dev);
+	driven = pdev->dev.driver;
+	if (driven)
+		strscpy(name, pdev->dev.driver->name, KOSDMA_NAME_LEN);
+	device_unlock(&pdev->dev);
+	return driven;
+}
+
 static struct pci_dev *kosdma_pci_dev_get(u32 address)
 {
 	return pci_get_domain_bus_and_slot(address >> 16, address >> 8 & 0xff, address & 0xff);
@@ -114,20 +145,17 @@ static struct pci_dev *kosdma_pci_dev_get(u32 address)
 static int kosdma_device_explain(u32 address)
 {
 	struct pci_dev *pdev = kosdma_pci_dev_get(address);
-	int ret = -EUNATCH;
+	char name[KOSDMA_NAME_LEN];
+	int ret;
 
 	if (!pdev)
 		return -ENODEV;
-	device_lock(&pdev->dev);
-	if (pdev->dev.driver) {
-		/* This line is part of the API. */
+	ret = kosdma_pci_driver_name(pdev, name) ? -EBUSY : -EUNATCH;
+	/* This line is part of the API. */
+	if (ret == -EBUSY)
 		dev_notice_ratelimited(&pdev->dev,
 				       "kosdma: %s[%d] cannot attach it: driver %s has it\n",
-				       current->comm, task_tgid_nr(current),
-				       pdev->dev.driver->name);
-		ret = -EBUSY;
-	}
-	device_unlock(&pdev->dev);
+				       current->comm, task_tgid_nr(current), name);
 	pci_dev_put(pdev);
 	return ret;
 }
@@ -143,53 +171,76 @@ static int kosdma_device_not_attached(u32 address)
 	return -EBADFD;
 }
 
-static bool kosdma_bar_contains(struct pci_dev *pdev, u64 start, u64 last)
-{
-	int bar;
+/* --- BARs ------------------------------------------------------------------- */
 
-	for (bar = 0; bar < PCI_STD_NUM_BARS; bar++) {
-		if (pci_resource_flags(pdev, bar) & IORESOURCE_MEM && pci_resource_len(pdev, bar) &&
-		    pci_resource_start(pdev, bar) <= start && last <= pci_resource_end(pdev, bar))
-			return true;
-	}
-	return false;
+/* Does the function decode addresses by this register: a BAR, its ROM, or those of SR-IOV? */
+static bool kosdma_is_bar(const struct pci_dev *pdev, int i)
+{
+	const struct resource *bar = &pdev->resource[i];
+
+	return bar->flags & IORESOURCE_MEM && !(bar->flags & IORESOURCE_UNSET) &&
+	       resource_size(bar) && bar->start;
 }
 
 /**
- * kosdma_device_find_bar() - the device in whose memory BAR a range lies
- * @start: first physical address
- * @last: last physical address, inclusive
+ * kosdma_bar_find() - the BAR in whose pages a range lies
+ * @start: first physical address, page aligned
+ * @last: last physical address, inclusive, the last of a page
+ * @found: the function and its BAR, with a reference; put by pci_dev_put()
  *
- * Return: the device, with a reference; NULL if the range lies in no BAR; for
- * one of a device that is not ours, -EUNATCH if no driver has it, else -EBUSY.
+ * A page belongs to a BAR if the BAR begins with it or before it, reaches into
+ * it, and no other BAR of the machine does.
+ *
+ * Return: 0 (in a BAR); -ENOENT (no BAR is touched); -EPERM: the range touches
+ * BARs, but is not in the pages of exactly one; @found is one that is touched.
  */
-struct kosdma_device *kosdma_device_find_bar(u64 start, u64 last)
+int kosdma_bar_find(u64 start, u64 last, struct kosdma_bar *found)
 {
-	struct kosdma_device *dev, *found = NULL;
 	struct pci_dev *pdev = NULL;
-	unsigned long address;
-
-	mutex_lock(&kosdma_devices_lock);
-	xa_for_each(&kosdma_devices, address, dev) {
-		if (kosdma_bar_contains(dev->pdev, start, last)) {
-			kref_get(&dev->ref);
-			found = dev;
-			break;
-		}
-	}
-	mutex_unlock(&kosdma_devices_lock);
-	if (found)
-		return found;
+	int ret = -ENOENT, i;
 
 	for_each_pci_dev(pdev) {
-		if (kosdma_bar_contains(pdev, start, last)) {
-			int ret = READ_ONCE(pdev->dev.driver) ? -EBUSY : -EUNATCH;
+		for (i = 0; i < PCI_BRIDGE_RESOURCES; i++) {
+			const struct resource *bar = &pdev->resource[i];
 
-			pci_dev_put(pdev);
-			return ERR_PTR(ret);
+			if (!kosdma_is_bar(pdev, i) || bar->start > last || bar->end < start)
+				continue;
+			if (ret == -ENOENT) {
+				*found = (struct kosdma_bar) {
+					.pdev = pci_dev_get(pdev),
+					.index = i,
+					.start = bar->start,
+					.last = bar->end,
+				};
+				if (i < PCI_STD_NUM_BARS && !kosdma_pci_is_machine(pdev) &&
+				    bar->start <= start && last <= (bar->end | ~PAGE_MASK))
+					ret = 0;
+				else
+					ret = -EPERM;
+			} else {
+				ret = -EPERM;
+			}
 		}
 	}
-	return NULL;
+	return ret;
+}
+
+/**
+ * kosdma_device_get_bound() - the device of a PCI function, if kosdma has it
+ * @pdev: function
+ *
+ * Return: the device, with a reference; -EUNATCH if no driver has it; -EBUSY if
+ * another one has, whose name is @name then.
+ */
+struct kosdma_device *kosdma_device_get_bound(struct pci_dev *pdev, char name[KOSDMA_NAME_LEN])
+{
+	struct kosdma_device *dev = kosdma_device_find(kosdma_pci_address(pdev));
+
+	if (dev && dev->pdev == pdev)
+		return dev;
+	if (dev)
+		kosdma_device_put(dev);
+	return ERR_PTR(kosdma_pci_driver_name(pdev, name) ? -EBUSY : -EUNATCH);
 }
 
 /* --- held ------------------------------------------------------------------ */
@@ -202,7 +253,7 @@ int kosdma_device_may_hold(struct kosdma_device *dev)
 	if (!dev->group->iommu) {
 		if (!kosdma_direct_allowed())
 			return -EOPNOTSUPP;
-		if (!capable(CAP_SYS_RAWIO))
+		if (!capable(CAP_SYS_RAWIO) || security_locked_down(LOCKDOWN_PCI_ACCESS))
 			return -EPERM;
 	}
 	return 0;
@@ -632,9 +683,7 @@ static int kosdma_pci_probe(struct pci_dev *pdev, const struct pci_device_id *id
 	struct kosdma_device *dev;
 	int ret;
 
-	/* Bridges and IOMMUs are a part of the machine itself. */
-	if (pdev->hdr_type != PCI_HEADER_TYPE_NORMAL ||
-	    pdev->class >> 16 == PCI_BASE_CLASS_BRIDGE || pdev->class >> 8 == KOSDMA_CLASS_IOMMU)
+	if (kosdma_pci_is_machine(pdev))
 		return -EINVAL;
 	dev = kzalloc(sizeof(*dev), GFP_KERNEL);
 	if (!dev)
@@ -646,7 +695,7 @@ static int kosdma_pci_probe(struct pci_dev *pdev, const struct pci_device_id *id
 		return -ENOMEM;
 	}
 	dev->pdev = pci_dev_get(pdev);
-	dev->address = pci_domain_nr(pdev->bus) << 16 | pci_dev_id(pdev);
+	dev->address = kosdma_pci_address(pdev);
 	INIT_LIST_HEAD(&dev->regions);
 	pci_set_drvdata(pdev, dev);
 

@@ -24,6 +24,7 @@
 
 #include <linux/file.h>
 #include <linux/interval_tree.h>
+#include <linux/ioport.h>
 #include <linux/kref.h>
 #include <linux/list.h>
 #include <linux/mmu_notifier.h>
@@ -32,6 +33,7 @@
 #include <linux/poll.h>
 #include <linux/rwsem.h>
 #include <linux/scatterlist.h>
+#include <linux/sched.h>
 #include <linux/sched/user.h>
 #include <linux/seq_file.h>
 #include <linux/workqueue.h>
@@ -345,13 +347,34 @@ static inline u64 kosdma_buffer_bytes(const struct kosdma_buffer *buffer)
 	return (u64)buffer->npages << PAGE_SHIFT;
 }
 
-/* The cache type named by @attr, as one bit; @fallback if it names none; 0 if it names several. */
-u32 kosdma_attr_cache(u32 attr, u32 fallback);
 int kosdma_buffer_use(struct kosdma_buffer *buffer);
 void kosdma_buffer_unuse(struct kosdma_buffer *buffer);
 int kosdma_ioctl_buffer_create(struct kosdma_ucmd *ucmd);
 int kosdma_ioctl_buffer_modify(struct kosdma_ucmd *ucmd);
 int kosdma_buffer_init(struct device *dev);
+
+/* --- memtype.c ----------------------------------------------------------- */
+
+/**
+ * struct kosdma_memtype - the memory type of device registers, while mapped
+ * @addr: the kernel's mapping that reserves the type, or NULL
+ * @bits: the cache bits of its page table entries (x86)
+ */
+struct kosdma_memtype {
+	void __iomem *addr;
+#if IS_ENABLED(CONFIG_X86)
+	pgprotval_t bits;
+#endif
+};
+
+u32 kosdma_attr_cache(u32 attr, u32 fallback);
+const char *kosdma_memtype_name(u32 cache);
+bool kosdma_memtype_ram_supported(u32 cache);
+int kosdma_memtype_ram_set(struct page *page, int npages, u32 cache);
+pgprot_t kosdma_memtype_ram_prot(pgprot_t prot, u32 cache);
+int kosdma_memtype_reserve(struct kosdma_memtype *type, u64 start, u64 length, u32 cache);
+void kosdma_memtype_release(struct kosdma_memtype *type);
+pgprot_t kosdma_memtype_prot(const struct kosdma_memtype *type, pgprot_t prot, u32 cache);
 
 /* --- mapping.c ----------------------------------------------------------- */
 
@@ -368,6 +391,7 @@ int kosdma_buffer_init(struct device *dev);
  * @length: bytes without guards; immutable
  * @flags: see enum kosdma_map_flags; immutable
  * @cache: cache type, one bit of enum kosdma_attr; immutable
+ * @memtype: of a region's registers; reserved until @state is set
  * @base: first address of the VMA, guard included; immutable once mapped
  * @rwsem: whoever enters pages holds it for read, whoever ends the mapping
  *	for write
@@ -386,6 +410,7 @@ struct kosdma_mapping {
 	u64 length;
 	u32 flags;
 	u32 cache;
+	struct kosdma_memtype memtype;
 	unsigned long base;
 	struct rw_semaphore rwsem;
 	enum kosdma_end state;
@@ -597,9 +622,27 @@ struct kosdma_device {
 	struct list_head regions;
 };
 
+/* Room for the name of a driver. */
+#define KOSDMA_NAME_LEN 32
+
+/**
+ * struct kosdma_bar - a base address register of a PCI function, as it was
+ * @pdev: the function
+ * @index: of the register
+ * @start: first physical address
+ * @last: last physical address, inclusive
+ */
+struct kosdma_bar {
+	struct pci_dev *pdev;
+	int index;
+	u64 start;
+	u64 last;
+};
+
 bool kosdma_machine_translates(void);
 bool kosdma_direct_allowed(void);
-struct kosdma_device *kosdma_device_find_bar(u64 start, u64 last);
+int kosdma_bar_find(u64 start, u64 last, struct kosdma_bar *found);
+struct kosdma_device *kosdma_device_get_bound(struct pci_dev *pdev, char name[KOSDMA_NAME_LEN]);
 void kosdma_device_put(struct kosdma_device *dev);
 int kosdma_device_lock_for(struct kosdma_device *dev, struct kosdma_process *process);
 void kosdma_device_unlock(struct kosdma_device *dev);
@@ -615,13 +658,51 @@ int kosdma_ioctl_device_info(struct kosdma_ucmd *ucmd);
 int kosdma_device_init(void);
 void kosdma_device_exit(void);
 
+/* --- claim.c ------------------------------------------------------------- */
+
+/**
+ * struct kosdma_claimant - who claimed a range, for diagnostics
+ * @comm: name of the task
+ * @pid: thread group
+ */
+struct kosdma_claimant {
+	char comm[TASK_COMM_LEN];
+	pid_t pid;
+};
+
+/**
+ * struct kosdma_claim - a physical range that user code wants for itself
+ * @range: immutable; in the claim table while @claimed
+ * @flags: see enum kosdma_region_flags; immutable
+ * @claimant: set when it is claimed
+ * @claimed: it is in the claim table
+ * @leader: the member of its union whose @entry stands for all of them
+ * @entry: memory for an entry of the kernel's resource tree
+ *
+ * From @claimed on, guarded by the claim table's lock.
+ */
+struct kosdma_claim {
+	struct interval_tree_node range;
+	u32 flags;
+	struct kosdma_claimant claimant;
+	bool claimed;
+	struct kosdma_claim *leader;
+	struct resource entry;
+};
+
+int kosdma_claim_add(struct kosdma_claim *claim, struct kosdma_claimant *other);
+void kosdma_claim_remove(struct kosdma_claim *claim);
+bool kosdma_claim_overlaps(unsigned long start, unsigned long last);
+
 /* --- mmio.c -------------------------------------------------------------- */
 
 /**
  * struct kosdma_region - a claimed range of device registers
  * @obj: base; ends when the claim may go
- * @claim: in the claim table; immutable range
- * @claimed: it is in there; guarded by the claim table's lock
+ * @start: first physical address; immutable
+ * @length: bytes, whole pages; immutable
+ * @claim: of the range, as far as a BAR goes
+ * @tail: of the rest of a page whose BAR is smaller than that; else not claimed
  * @dev: the device whose BAR holds it, with a reference, or NULL; immutable
  * @dev_node: in dev->regions while it holds the device; guarded by the
  *	device lock
@@ -631,8 +712,10 @@ void kosdma_device_exit(void);
  */
 struct kosdma_region {
 	struct kosdma_object obj;
-	struct interval_tree_node claim;
-	bool claimed;
+	u64 start;
+	u64 length;
+	struct kosdma_claim claim;
+	struct kosdma_claim tail;
 	struct kosdma_device *dev;
 	struct list_head dev_node;
 

@@ -45,7 +45,7 @@ static struct kosdma_piece kosdma_mapping_piece(struct kosdma_mapping *mapping, 
 		struct kosdma_region *region = to_region(mapping->use.obj);
 
 		return (struct kosdma_piece) {
-			.pfn = (region->claim.start + offset) >> PAGE_SHIFT,
+			.pfn = (region->start + offset) >> PAGE_SHIFT,
 			.bytes = max,
 		};
 	}
@@ -288,16 +288,9 @@ static const struct vm_operations_struct kosdma_vma_ops = {
 /* What a page table entry with the protection @prot gets besides. */
 static pgprot_t kosdma_mapping_prot(struct kosdma_mapping *mapping, pgprot_t prot)
 {
-	if (!kosdma_mapping_is_buffer(mapping))
-		prot = pgprot_decrypted(prot);
-	switch (mapping->cache) {
-	case KOSDMA_ATTR_WRITE_COMBINE:
-		return pgprot_writecombine(prot);
-	case KOSDMA_ATTR_CACHE_DISABLE:
-		return pgprot_noncached(prot);
-	default:
-		return prot;
-	}
+	if (kosdma_mapping_is_buffer(mapping))
+		return kosdma_memtype_ram_prot(prot, mapping->cache);
+	return kosdma_memtype_prot(&mapping->memtype, prot, mapping->cache);
 }
 
 /* --- the internal file ------------------------------------------------------ */
@@ -402,6 +395,7 @@ void kosdma_mapping_revoke(struct kosdma_mapping *mapping, enum kosdma_end how)
 		mapping->state = how;
 		if (mapping->file)
 			unmap_mapping_range(mapping->file->f_mapping, 0, 0, 1);
+		kosdma_memtype_release(&mapping->memtype);
 	}
 	up_write(&mapping->rwsem);
 	kosdma_object_set_ended(&mapping->obj, how);
@@ -491,6 +485,7 @@ static void kosdma_mapping_show(struct seq_file *m, struct kosdma_object *obj)
 	seq_printf(m, "kosdma-offset:\t%llu\n", mapping->offset);
 	seq_printf(m, "kosdma-length:\t%llu\n", mapping->length);
 	seq_printf(m, "kosdma-flags:\t%#x\n", mapping->flags);
+	seq_printf(m, "kosdma-cache:\t%s\n", kosdma_memtype_name(mapping->cache));
 }
 
 static const struct kosdma_object_ops kosdma_mapping_ops = {
@@ -750,6 +745,32 @@ out_source:
 	return ret;
 }
 
+/* Take the region as the source of @mapping, with the memory type @cache. */
+static int kosdma_mapping_set_region(struct kosdma_mapping *mapping, struct kosdma_region *region,
+				     u32 cache)
+{
+	int ret;
+
+	ret = kosdma_region_set_mapping(region, mapping);
+	if (ret)
+		return ret;
+	/* From now on the device may go, and take the mapping along. */
+	down_write(&mapping->rwsem);
+	if (mapping->state)
+		ret = -ENODEV;
+	else
+		ret = kosdma_memtype_reserve(&mapping->memtype, region->start, region->length,
+					     cache);
+	up_write(&mapping->rwsem);
+	if (ret) {
+		kosdma_region_clear_mapping(region, mapping);
+		return ret;
+	}
+	mapping->use.obj = kosdma_object_get(&region->obj);
+	mapping->cache = cache;
+	return 0;
+}
+
 int kosdma_ioctl_region_map(struct kosdma_ucmd *ucmd)
 {
 	struct kosdma_region_map *cmd = ucmd->cmd;
@@ -768,23 +789,17 @@ int kosdma_ioctl_region_map(struct kosdma_ucmd *ucmd)
 	if (IS_ERR(source))
 		return PTR_ERR(source);
 	region = to_region(source->obj);
-	if (cache != KOSDMA_ATTR_CACHE_DISABLE) {
-		ret = -EOPNOTSUPP;
-		goto out_source;
-	}
 
-	mapping = kosdma_mapping_new(0, region->claim.last - region->claim.start + 1, cmd->flags);
+	mapping = kosdma_mapping_new(0, region->length, cmd->flags);
 	if (IS_ERR(mapping)) {
 		ret = PTR_ERR(mapping);
 		goto out_source;
 	}
-	ret = kosdma_region_set_mapping(region, mapping);
+	ret = kosdma_mapping_set_region(mapping, region, cache);
 	if (ret) {
 		kosdma_object_put(&mapping->obj);
 		goto out_source;
 	}
-	mapping->use.obj = kosdma_object_get(&region->obj);
-	mapping->cache = cache;
 	ret = kosdma_mapping_finish(mapping, source, 0, ucmd, &cmd->out_addr, &cmd->out_handle);
 out_source:
 	kosdma_handle_put(source);

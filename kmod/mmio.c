@@ -2,9 +2,9 @@
 /*
  * Regions: claimed ranges of device registers
  *
- * User against user is decided in the claim table, user against kernel in the
- * kernel's resource tree, where a claim is a busy, exclusive entry. A claim
- * inside a BAR also holds the device.
+ * A region is in the pages of one BAR of a device that is bound to kosdma, which
+ * it then holds; or anywhere else where neither memory nor the machine itself
+ * is, for CAP_SYS_RAWIO ("raw"). claim.c decides who has claimed what.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -15,75 +15,79 @@
 
 #include "kosdma.h"
 
-static DEFINE_MUTEX(kosdma_claims_lock);
-static struct rb_root_cached kosdma_claims = RB_ROOT_CACHED;
-
 /* --- the claim -------------------------------------------------------------- */
-
-/* Claim the region's range against everybody. On failure, *owner says who has it. */
-static int kosdma_region_try_claim(struct kosdma_region *region, const char **owner)
-{
-	unsigned long start = region->claim.start;
-	unsigned long last = region->claim.last;
-	int ret = -EEXIST;
-
-	mutex_lock(&kosdma_claims_lock);
-	*owner = "user code";
-	if (interval_tree_iter_first(&kosdma_claims, start, last))
-		goto out;
-	*owner = "the kernel or a driver";
-	if (!request_mem_region_exclusive(start, last - start + 1, KBUILD_MODNAME))
-		goto out;
-	interval_tree_insert(&region->claim, &kosdma_claims);
-	region->claimed = true;
-	ret = 0;
-out:
-	mutex_unlock(&kosdma_claims_lock);
-	return ret;
-}
-
-/* The same, but a process that died just now is given the time to let go. */
-static int kosdma_region_claim(struct kosdma_region *region)
-{
-	const char *owner;
-	int ret;
-
-	ret = kosdma_region_try_claim(region, &owner);
-	if (ret) {
-		ret = kosdma_process_wait_teardowns();
-		if (!ret)
-			ret = kosdma_region_try_claim(region, &owner);
-	}
-	/* This line is part of the API. */
-	if (ret)
-		pr_notice_ratelimited("%s[%d] wants [mem %#lx-%#lx], which %s has claimed\n",
-				      current->comm, task_tgid_nr(current), region->claim.start,
-				      region->claim.last, owner);
-	return ret;
-}
 
 static void kosdma_region_unclaim(struct kosdma_region *region)
 {
-	mutex_lock(&kosdma_claims_lock);
-	if (region->claimed) {
-		interval_tree_remove(&region->claim, &kosdma_claims);
-		release_mem_region(region->claim.start,
-				   region->claim.last - region->claim.start + 1);
-		region->claimed = false;
+	kosdma_claim_remove(&region->tail);
+	kosdma_claim_remove(&region->claim);
+}
+
+/* Claim the region's range. On failure, *other says who has it. */
+static int kosdma_region_try_claim(struct kosdma_region *region, struct kosdma_claimant *other)
+{
+	int ret = kosdma_claim_add(&region->claim, other);
+
+	if (!ret && region->tail.range.start) {
+		ret = kosdma_claim_add(&region->tail, other);
+		if (ret)
+			kosdma_claim_remove(&region->claim);
 	}
-	mutex_unlock(&kosdma_claims_lock);
+	return ret;
+}
+
+/*
+ * The same, but a process that died just now is given the time to let go.
+ * @driver is the driver that has the registers, if one is known.
+ */
+static int kosdma_region_claim(struct kosdma_region *region, const char *driver)
+{
+	struct kosdma_claimant other;
+	int ret;
+
+	ret = kosdma_region_try_claim(region, &other);
+	if (ret) {
+		ret = kosdma_process_wait_teardowns();
+		if (!ret)
+			ret = kosdma_region_try_claim(region, &other);
+	}
+	if (ret != -EEXIST)
+		return ret;
+	/* These lines are part of the API. */
+	if (other.comm[0])
+		pr_notice_ratelimited("%s[%d] wants [mem %#llx-%#llx], but %s[%d] has claimed it\n",
+				      current->comm, task_tgid_nr(current), region->start,
+				      region->start + region->length - 1, other.comm, other.pid);
+	else
+		pr_notice_ratelimited("%s[%d] wants [mem %#llx-%#llx], but %s%s has claimed it\n",
+				      current->comm, task_tgid_nr(current), region->start,
+				      region->start + region->length - 1,
+				      driver[0] ? "driver " : "the kernel", driver);
+	return ret;
 }
 
 /* Local APICs and the messages of interrupts, which not every kernel lists. */
 #define KOSDMA_APIC_START	0xfee00000UL
 #define KOSDMA_APIC_LAST	0xfeefffffUL
 
+static int kosdma_region_forbidden(struct resource *entry, void *data)
+{
+	return -EPERM;
+}
+
+/* What is taken and is no driver's BAR may be an interrupt controller, a timer or an IOMMU. */
+static int kosdma_region_taken(struct resource *entry, void *data)
+{
+	return kosdma_claim_overlaps(entry->start, entry->end) ? 0 : -EPERM;
+}
+
 /*
  * A range outside the BARs of our devices: is it any that user code may have?
  * RAM is not, nor is what the firmware keeps for itself: chipset registers and
- * tables. What a driver or the kernel has claimed is found by the claim.
+ * tables. What somebody else has claimed is found by the claim; and here for a
+ * range that is shared with the kernel, but is in no BAR that a driver has.
  */
-static int kosdma_region_check_raw(u64 start, u64 last)
+static int kosdma_region_check_raw(const struct kosdma_region *region, bool driven)
 {
 	static const struct {
 		unsigned long flags;
@@ -94,6 +98,7 @@ static int kosdma_region_check_raw(u64 start, u64 last)
 		{ IORESOURCE_MEM, IORES_DESC_ACPI_TABLES },
 		{ IORESOURCE_MEM, IORES_DESC_ACPI_NV_STORAGE },
 	};
+	u64 start = region->start, last = start + region->length - 1;
 	unsigned int i;
 
 	if (!capable(CAP_SYS_RAWIO) || security_locked_down(LOCKDOWN_DEV_MEM))
@@ -101,10 +106,14 @@ static int kosdma_region_check_raw(u64 start, u64 last)
 	if (IS_ENABLED(CONFIG_X86) && start <= KOSDMA_APIC_LAST && last >= KOSDMA_APIC_START)
 		return -EPERM;
 	for (i = 0; i < ARRAY_SIZE(forbidden); i++) {
-		if (region_intersects(start, last - start + 1, forbidden[i].flags,
-				      forbidden[i].desc) != REGION_DISJOINT)
+		if (walk_iomem_res_desc(forbidden[i].desc, forbidden[i].flags, start, last, NULL,
+					kosdma_region_forbidden) == -EPERM)
 			return -EPERM;
 	}
+	if (region->claim.flags & KOSDMA_REGION_K_SHARED && !driven &&
+	    walk_iomem_res_desc(IORES_DESC_NONE, IORESOURCE_MEM | IORESOURCE_BUSY, start, last,
+				NULL, kosdma_region_taken) == -EPERM)
+		return -EPERM;
 	return 0;
 }
 
@@ -163,7 +172,9 @@ static void kosdma_region_show(struct seq_file *m, struct kosdma_object *obj)
 {
 	struct kosdma_region *region = to_region(obj);
 
-	seq_printf(m, "kosdma-range:\t%#lx-%#lx\n", region->claim.start, region->claim.last);
+	seq_printf(m, "kosdma-range:\t%#llx-%#llx\n", region->start,
+		   region->start + region->length - 1);
+	seq_printf(m, "kosdma-flags:\t%#x\n", region->claim.flags);
 }
 
 static const struct kosdma_object_ops kosdma_region_ops = {
@@ -211,7 +222,8 @@ void kosdma_region_clear_mapping(struct kosdma_region *region, struct kosdma_map
  * kosdma_region_device_gone() - a device is unbound: its registers go away
  * @dev: marked gone, under the device lock
  *
- * When this returns, no page of its BARs is mapped, and no region holds it.
+ * When this returns, no page of its BARs is mapped, none is claimed, and no
+ * region holds it.
  */
 void kosdma_region_device_gone(struct kosdma_device *dev)
 {
@@ -232,17 +244,58 @@ void kosdma_region_device_gone(struct kosdma_device *dev)
 			kosdma_mapping_revoke(mapping, KOSDMA_REVOKED);
 			kosdma_object_put(&mapping->obj);
 		}
+		kosdma_region_unclaim(region);
 		list_del_init(&region->dev_node);
 		kosdma_device_unhold(dev);
 	}
 }
 
+/*
+ * Find out whose registers they are and whether the caller may have them. Sets
+ * region->dev, with a reference, and how the range is divided into claims.
+ */
+static int kosdma_region_check(struct kosdma_region *region, char driver[KOSDMA_NAME_LEN])
+{
+	u64 last = region->start + region->length - 1;
+	struct kosdma_device *dev;
+	struct kosdma_bar bar;
+	int ret;
+
+	ret = kosdma_bar_find(region->start, last, &bar);
+	if (ret == -ENOENT)
+		return kosdma_region_check_raw(region, false);
+	if (ret) {
+		pr_notice_ratelimited("%s[%d] wants [mem %#llx-%#llx], but these are not the pages of one BAR: %s has [mem %#llx-%#llx]\n",
+				      current->comm, task_tgid_nr(current), region->start, last,
+				      pci_name(bar.pdev), bar.start, bar.last);
+		goto out;
+	}
+
+	dev = kosdma_device_get_bound(bar.pdev, driver);
+	ret = PTR_ERR_OR_ZERO(dev);
+	if (!ret) {
+		region->dev = dev;
+		ret = kosdma_device_may_hold(dev);
+	} else if (ret == -EBUSY) {
+		ret = kosdma_region_check_raw(region, true);
+	}
+	/* Behind the end of a small BAR, the page is nobody's, and shall stay so. */
+	if (last > bar.last) {
+		region->claim.range.last = bar.last;
+		region->tail.range.start = bar.last + 1;
+		region->tail.range.last = last;
+	}
+out:
+	pci_dev_put(bar.pdev);
+	return ret;
+}
+
 int kosdma_ioctl_region_register(struct kosdma_ucmd *ucmd)
 {
 	struct kosdma_region_register *cmd = ucmd->cmd;
+	char driver[KOSDMA_NAME_LEN] = "";
 	struct kosdma_region *region;
-	struct kosdma_device *dev;
-	int ret, held;
+	int ret;
 	u64 last;
 
 	if (cmd->flags & ~(KOSDMA_REGION_K_SHARED | KOSDMA_REGION_U_SHARED) || cmd->__reserved ||
@@ -250,14 +303,18 @@ int kosdma_ioctl_region_register(struct kosdma_ucmd *ucmd)
 	    check_add_overflow(cmd->addr, cmd->length - 1, &last) ||
 	    last > iomem_resource.end)
 		return -EINVAL;
-	if (cmd->flags)
-		return -EOPNOTSUPP;
+	if (cmd->flags & KOSDMA_REGION_K_SHARED && !capable(CAP_SYS_RAWIO))
+		return -EPERM;
 
 	region = kzalloc(sizeof(*region), GFP_KERNEL_ACCOUNT);
 	if (!region)
 		return -ENOMEM;
-	region->claim.start = cmd->addr;
-	region->claim.last = last;
+	region->start = cmd->addr;
+	region->length = cmd->length;
+	region->claim.range.start = cmd->addr;
+	region->claim.range.last = last;
+	region->claim.flags = cmd->flags;
+	region->tail.flags = cmd->flags;
 	mutex_init(&region->lock);
 	INIT_LIST_HEAD(&region->dev_node);
 	ret = kosdma_object_init(&region->obj, &kosdma_region_ops);
@@ -266,23 +323,16 @@ int kosdma_ioctl_region_register(struct kosdma_ucmd *ucmd)
 		return ret;
 	}
 
-	dev = kosdma_device_find_bar(cmd->addr, last);
-	ret = PTR_ERR_OR_ZERO(dev);
-	if (ret == -EUNATCH)
-		goto err_put;
-	region->dev = ret ? NULL : dev;
-	held = ret;
-
-	ret = region->dev ? kosdma_device_may_hold(region->dev) :
-			    kosdma_region_check_raw(cmd->addr, last);
+	ret = kosdma_region_check(region, driver);
 	if (!ret)
-		ret = kosdma_region_claim(region);
+		ret = kosdma_region_claim(region, driver);
 	if (ret)
 		goto err_put;
-	/* Another driver has the device, even if it has not claimed the range. */
-	ret = held;
 	if (region->dev)
 		ret = kosdma_region_hold(region);
+	else if (driver[0] && !(cmd->flags & KOSDMA_REGION_K_SHARED))
+		/* Another driver has the device, even if it has not claimed the range. */
+		ret = -EBUSY;
 	if (ret)
 		goto err_end;
 	ret = kosdma_handle_create(ucmd, &region->obj,

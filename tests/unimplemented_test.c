@@ -1,60 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What answers rcUnimplemented: the rows of the tables "Not yet implemented"
- * and "Never implemented" of Documentation/api.md, in their words. A check on
- * the host compares both; whoever implements a row removes it in both places.
+ * What answers rcUnimplemented: the rows of the table "Never implemented" of
+ * Documentation/api.md, in their words. A check on the host compares both.
  */
 #include <stdlib.h>
 
 #include "harness.h"
 #include "lib/buffer.h"
-#include "lib/edu.h"
 #include "lib/probe.h"
 
 #define NONE INVALID_HANDLE
 #define POISON_HANDLE ((Handle)0xcccc)
 #define POISON_PTR ((void *)0xcccccccccccccccc)
-
-static struct edu edu;
-
-static Retcode register_with(uint32_t flags)
-{
-	Handle out = POISON_HANDLE;
-	Retcode rc = KnRegisterPhyMem(edu.bar, PAGE, flags, &out);
-	uint64_t start, last;
-
-	if (rc == rcOk) {
-		EXPECT_OK(KnHandleClose(out));
-		return rc;
-	}
-	EXPECT_EQ(NONE, out);
-	EXPECT_FALSE(probe_iomem_find("kosdma", 0, &start, &last));
-	return rc;
-}
-
-static Retcode map_registers_with(uint32_t attr)
-{
-	void *addr = POISON_PTR;
-	Handle region, out = POISON_HANDLE;
-	Retcode rc;
-	int maps;
-
-	ASSERT_OK(KnRegisterPhyMem(edu.bar, PAGE, 0, &region));
-	maps = probe_nr_maps();
-	rc = KnIoMapMem(region, VMM_FLAG_READ, attr, &addr, &out);
-	if (rc == rcOk) {
-		EXPECT_OK(KnHandleClose(out));
-	} else {
-		EXPECT_NULL(addr);
-		EXPECT_EQ(NONE, out);
-		EXPECT_EQ(maps, probe_nr_maps());
-	}
-	/* A refused map does not count as one. */
-	EXPECT_OK(KnIoMapMem(region, VMM_FLAG_READ, 0, &addr, &out));
-	EXPECT_OK(KnHandleClose(out));
-	EXPECT_OK(KnHandleClose(region));
-	return rc;
-}
 
 static Retcode create_with(DmaAttr attr, bool contiguous)
 {
@@ -88,31 +45,6 @@ static Retcode map_for_io(Handle buffer)
 	EXPECT_OK(KnHandleClose(out));
 	EXPECT_OK(KnHandleClose(buffer));
 	return rc;
-}
-
-static Retcode register_k_shared(void)
-{
-	return register_with(MMIO_K_SHARED);
-}
-
-static Retcode register_u_shared(void)
-{
-	return register_with(MMIO_U_SHARED);
-}
-
-static Retcode map_registers_write_back(void)
-{
-	return map_registers_with(VMM_FLAG_WRITE_BACK);
-}
-
-static Retcode map_registers_write_through(void)
-{
-	return map_registers_with(VMM_FLAG_WRITE_THROUGH);
-}
-
-static Retcode map_registers_write_combine(void)
-{
-	return map_registers_with(VMM_FLAG_WRITE_COMBINE);
 }
 
 static Retcode create_write_through(void)
@@ -169,23 +101,13 @@ static Retcode create_badge_with_notice(void)
 	return rc;
 }
 
-enum { ANYWHERE, ON_X86 = 1, WITH_EDU = 2 };
+enum { ANYWHERE, ON_X86 };
 
 static const struct {
 	const char *call, *condition;
 	Retcode (*make)(void);
 	int needs;
 } rows[] = {
-	/* Not yet implemented */
-	{ "KnRegisterPhyMem", "MMIO_K_SHARED", register_k_shared, WITH_EDU },
-	{ "KnRegisterPhyMem", "MMIO_U_SHARED", register_u_shared, WITH_EDU },
-	{ "KnIoMapMem", "VMM_FLAG_WRITE_BACK", map_registers_write_back,
-	  WITH_EDU },
-	{ "KnIoMapMem", "VMM_FLAG_WRITE_THROUGH", map_registers_write_through,
-	  WITH_EDU },
-	{ "KnIoMapMem", "VMM_FLAG_WRITE_COMBINE", map_registers_write_combine,
-	  WITH_EDU },
-	/* Never implemented */
 	{ "KnIoDmaCreate", "DMA_ATTR_WRITE_THROUGH on x86",
 	  create_write_through, ON_X86 },
 	{ "KnIoDmaCreateContinuous", "DMA_ATTR_WRITE_THROUGH on x86",
@@ -226,17 +148,6 @@ TEST(rows_of_the_table_are_rcUnimplemented_and_change_nothing)
 	check_rows(ANYWHERE);
 	if (on_x86())
 		check_rows(ON_X86);
-}
-
-TEST(rows_about_registers_are_rcUnimplemented_and_change_nothing)
-{
-	probe_require_module();
-	edu_require(&edu, 0);
-	check_rows(WITH_EDU);
-	/* Both together are no third thing; an unknown flag is one. */
-	EXPECT_RC(rcUnimplemented,
-		  register_with(MMIO_K_SHARED | MMIO_U_SHARED));
-	EXPECT_RC(rcOk, register_with(0));
 }
 
 TEST_HARNESS_MAIN
