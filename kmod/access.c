@@ -22,8 +22,10 @@
 
 #include "kosdma.h"
 
-static DEFINE_MUTEX(kosdma_quarantine_lock);
-static LIST_HEAD(kosdma_quarantine);	/* by kosdma_access::domain_node */
+static DEFINE_MUTEX(kosdma_quarantine_lock);	/* leaf: guards what follows */
+static LIST_HEAD(kosdma_quarantine);		/* by kosdma_access::domain_node */
+static LIST_HEAD(kosdma_suspects);		/* by kosdma_device::suspect_node */
+static unsigned long kosdma_quarantined;	/* pages */
 
 /* --- addresses -------------------------------------------------------------- */
 
@@ -158,8 +160,10 @@ u64 kosdma_access_last(const struct kosdma_access *access)
 
 	if (access->domain->mode == KOSDMA_MODE_TRANSLATED)
 		return access->iova.start + kosdma_buffer_bytes(access->buffer) - 1;
-	for_each_sg(access->buffer->sgt.sgl, sg, access->buffer->sgt.orig_nents, i)
+	for_each_sg(access->buffer->sgt.sgl, sg, access->buffer->sgt.orig_nents, i) {
 		last = max_t(u64, last, sg_phys(sg) + sg->length - 1);
+		cond_resched();
+	}
 	return last;
 }
 
@@ -238,6 +242,7 @@ int kosdma_access_place(struct kosdma_access *access)
 	if (ret)
 		return ret;
 	access->placed = true;
+	access->reached = domain->mode == KOSDMA_MODE_DIRECT;
 	domain->placed++;
 	return 0;
 }
@@ -290,23 +295,28 @@ static void kosdma_access_keep(struct kosdma_access *access)
 void kosdma_access_settle(struct kosdma_domain *domain, struct list_head *done)
 {
 	struct kosdma_access *access, *next;
+	struct kosdma_device *unquiet;
 
 	lockdep_assert_held(&domain->lock);
 	if (!list_empty(&domain->devices))
 		return;
-	if (!domain->unquiet) {
+	unquiet = kosdma_domain_unquiet(domain);
+	if (!unquiet) {
 		list_splice_init(&domain->lingering, done);
 		return;
 	}
 	list_for_each_entry_safe(access, next, &domain->lingering, domain_node) {
-		/* What several may still write is given back by none of them. */
-		if (!domain->unquiet_more)
-			access->suspect = pci_dev_get(domain->unquiet);
+		/* What several may still write is given back when nobody is suspect any more. */
+		if (!domain->unquiet_more) {
+			kref_get(&unquiet->ref);
+			access->suspect = unquiet;
+		}
 		__module_get(THIS_MODULE);
-		pci_warn(domain->unquiet, "may still write: %lu pages quarantined\n",
+		pci_warn(unquiet->pdev, "may still write: %lu pages quarantined\n",
 			 access->buffer->npages);
 		mutex_lock(&kosdma_quarantine_lock);
 		list_move_tail(&access->domain_node, &kosdma_quarantine);
+		kosdma_quarantined += access->buffer->npages;
 		mutex_unlock(&kosdma_quarantine_lock);
 	}
 }
@@ -326,27 +336,74 @@ void kosdma_access_release(struct list_head *done)
 }
 
 /**
+ * kosdma_quarantine_suspect() - a device may still write where it could
+ * @dev: is in no domain that would cut it off
+ */
+void kosdma_quarantine_suspect(struct kosdma_device *dev)
+{
+	mutex_lock(&kosdma_quarantine_lock);
+	if (!dev->suspect) {
+		dev->suspect = true;
+		kref_get(&dev->ref);
+		list_add_tail(&dev->suspect_node, &kosdma_suspects);
+	}
+	mutex_unlock(&kosdma_quarantine_lock);
+}
+
+/* Is a device suspect (NULL: is any)? */
+bool kosdma_quarantine_is_suspect(struct kosdma_device *dev)
+{
+	bool suspect;
+
+	mutex_lock(&kosdma_quarantine_lock);
+	suspect = dev ? dev->suspect : !list_empty(&kosdma_suspects);
+	mutex_unlock(&kosdma_quarantine_lock);
+	return suspect;
+}
+
+/**
  * kosdma_quarantine_release() - a device is quiet, or gone: free what it kept
- * @pdev: the device
+ * @pdev: the function; also by what was bound to it earlier
  */
 void kosdma_quarantine_release(struct pci_dev *pdev)
 {
 	struct kosdma_access *access, *next;
+	struct kosdma_device *dev, *next_dev;
 	LIST_HEAD(done);
+	LIST_HEAD(quiet);
 
 	mutex_lock(&kosdma_quarantine_lock);
+	list_for_each_entry_safe(dev, next_dev, &kosdma_suspects, suspect_node) {
+		if (dev->pdev == pdev) {
+			dev->suspect = false;
+			list_move_tail(&dev->suspect_node, &quiet);
+		}
+	}
 	list_for_each_entry_safe(access, next, &kosdma_quarantine, domain_node) {
-		if (access->suspect == pdev)
+		if (access->suspect ? access->suspect->pdev == pdev :
+				      list_empty(&kosdma_suspects)) {
 			list_move_tail(&access->domain_node, &done);
+			kosdma_quarantined -= access->buffer->npages;
+		}
 	}
 	mutex_unlock(&kosdma_quarantine_lock);
 
 	list_for_each_entry(access, &done, domain_node) {
-		pci_dev_put(access->suspect);
+		if (access->suspect)
+			kosdma_device_put(access->suspect);
 		access->suspect = NULL;
 		module_put(THIS_MODULE);
 	}
 	kosdma_access_release(&done);
+	/* None of them gets suspect meanwhile: its group is locked, or it is unbound. */
+	list_for_each_entry_safe(dev, next_dev, &quiet, suspect_node)
+		kosdma_device_put(dev);
+}
+
+/* Pages that are in quarantine now. */
+unsigned long kosdma_quarantine_pages(void)
+{
+	return READ_ONCE(kosdma_quarantined);
 }
 
 /**
@@ -364,8 +421,8 @@ void kosdma_access_end(struct kosdma_access *access, enum kosdma_end how)
 
 	mutex_lock(&domain->lock);
 	if (!access->done) {
-		bool written = domain->mode == KOSDMA_MODE_DIRECT &&
-			       (access->placed || domain->unquiet);
+		bool written = access->reached &&
+			       (access->placed || kosdma_domain_unquiet(domain));
 
 		access->done = true;
 		if (access->placed)
@@ -518,6 +575,9 @@ int kosdma_ioctl_access_begin(struct kosdma_ucmd *ucmd)
 	ret = -EACCES;
 	if (!attr)
 		goto out_source;
+	/* An IOMMU that has no write-only pages lets the device read as well. */
+	if (!(source->rights & KOSDMA_RIGHT_DMA_READ) && !kosdma_machine_write_only())
+		goto out_source;
 
 	process = kosdma_process_current();
 	if (IS_ERR(process)) {
@@ -609,6 +669,7 @@ static int kosdma_list_physical(struct kosdma_list *list, struct kosdma_buffer *
 			(*ranges)++;
 		}
 		bytes += sg->length;
+		cond_resched();
 	}
 	return kosdma_list_range(list, start, bytes);
 }

@@ -206,6 +206,9 @@ static int kosdma_buffer_alloc_coherent(struct kosdma_buffer *buffer)
 	size_t bytes = kosdma_buffer_bytes(buffer);
 	int ret;
 
+	/* The module is being loaded, and somebody was quick. */
+	if (!READ_ONCE(kosdma_dev))
+		return -ENODEV;
 	if (buffer->order > KOSDMA_MAX_SG_ORDER || buffer->attr & KOSDMA_ATTR_ZONE_DMA32)
 		return -EOPNOTSUPP;
 	/* Beyond the page allocator there is only CMA. */
@@ -259,8 +262,9 @@ static int kosdma_buffer_alloc(struct kosdma_buffer *buffer)
 	return kosdma_buffer_alloc_scatter(buffer, 0, order);
 }
 
-/* How often blocks that the kernel still has pinned for I/O are looked at. */
-#define KOSDMA_PINNED_INTERVAL (HZ / 10)
+/* How soon, and how often at least, blocks that the kernel has pinned for I/O are looked at. */
+#define KOSDMA_PINNED_SOON	(HZ / 20)
+#define KOSDMA_PINNED_LATE	(2 * HZ)
 
 /*
  * Free and uncharge the blocks that nobody but us holds. Returns whether these
@@ -305,7 +309,8 @@ static void kosdma_buffer_free_pinned(struct work_struct *work)
 						    pinned);
 
 	if (!kosdma_buffer_free_blocks(buffer)) {
-		kosdma_queue_later(&buffer->pinned, KOSDMA_PINNED_INTERVAL);
+		buffer->pinned_delay = min(2 * buffer->pinned_delay, KOSDMA_PINNED_LATE);
+		kosdma_queue_later(&buffer->pinned, buffer->pinned_delay);
 		return;
 	}
 	kosdma_object_put(&buffer->obj);
@@ -359,7 +364,8 @@ static void kosdma_buffer_end(struct kosdma_object *obj, enum kosdma_end how)
 	if (!kosdma_buffer_free_blocks(buffer)) {
 		kosdma_object_get(obj);
 		__module_get(THIS_MODULE);
-		kosdma_queue_later(&buffer->pinned, KOSDMA_PINNED_INTERVAL);
+		buffer->pinned_delay = KOSDMA_PINNED_SOON;
+		kosdma_queue_later(&buffer->pinned, buffer->pinned_delay);
 	}
 }
 
@@ -520,6 +526,9 @@ int kosdma_ioctl_buffer_modify(struct kosdma_ucmd *ucmd)
  */
 int kosdma_buffer_init(struct device *dev)
 {
-	kosdma_dev = dev;
-	return dma_coerce_mask_and_coherent(dev, DMA_BIT_MASK(64));
+	int ret = dma_coerce_mask_and_coherent(dev, DMA_BIT_MASK(64));
+
+	if (!ret)
+		WRITE_ONCE(kosdma_dev, dev);
+	return ret;
 }

@@ -232,12 +232,15 @@ static void kosdma_union_leave(struct kosdma_claim *old)
 /**
  * kosdma_claim_add() - claim a range
  * @claim: range and flags are set; it is not claimed
- * @other: on -EEXIST: the user code that is in the way, with its name only;
- *	an empty name: the kernel
+ * @other: on -EEXIST: the user code that is in the way; an empty name: the
+ *	kernel
+ * @owner: on -EEXIST: the object of the claim in the way, with a reference;
+ *	NULL: the kernel's
  *
  * Return: 0 or -EEXIST.
  */
-int kosdma_claim_add(struct kosdma_claim *claim, struct kosdma_claimant *other)
+int kosdma_claim_add(struct kosdma_claim *claim, struct kosdma_claimant *other,
+		     struct kosdma_object **owner)
 {
 	unsigned long start = claim->range.start, last = claim->range.last;
 	struct kosdma_claim *old;
@@ -250,6 +253,8 @@ int kosdma_claim_add(struct kosdma_claim *claim, struct kosdma_claimant *other)
 	for_each_claim(old, start, last) {
 		if (!(claim->flags & old->flags & KOSDMA_REGION_U_SHARED)) {
 			*other = old->claimant;
+			/* It ends, and is freed, only after it has given its claim up. */
+			*owner = kosdma_object_get(old->owner);
 			ret = -EEXIST;
 			goto out;
 		}
@@ -258,6 +263,7 @@ int kosdma_claim_add(struct kosdma_claim *claim, struct kosdma_claimant *other)
 		ret = kosdma_union_join(claim);
 	if (ret) {
 		other->comm[0] = '\0';
+		*owner = NULL;
 	} else {
 		interval_tree_insert(&claim->range, &kosdma_claims);
 		claim->claimed = true;

@@ -11,6 +11,7 @@
 #include <linux/gfp.h>
 #include <linux/huge_mm.h>
 #include <linux/iommu.h>
+#include <linux/irqdomain.h>
 #include <linux/mm.h>
 #include <linux/mmzone.h>
 #include <linux/pci.h>
@@ -64,6 +65,34 @@ static inline struct iommu_domain *kosdma_iommu_domain_alloc(struct device *dev)
 	return iommu_paging_domain_alloc(dev);
 #endif
 }
+
+/* 6.3: whether interrupt messages are isolated is asked of the group */
+static inline int kosdma_device_remaps(struct device *dev, void *data)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 3, 0)
+	return device_iommu_capable(dev, IOMMU_CAP_INTR_REMAP);
+#else
+	return 0;
+#endif
+}
+
+static inline bool kosdma_group_remaps(struct iommu_group *group)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 3, 0)
+	return irq_domain_check_msi_remap() ||
+	       iommu_group_for_each_dev(group, NULL, kosdma_device_remaps);
+#else
+	return iommu_group_has_isolated_msi(group);
+#endif
+}
+
+/* Exported by every version, declared for modules by none: does Intel's driver translate? */
+#if IS_ENABLED(CONFIG_INTEL_IOMMU)
+extern int intel_iommu_enabled;
+#define kosdma_intel_iommu() (intel_iommu_enabled != 0)
+#else
+#define kosdma_intel_iommu() false
+#endif
 
 /* 7.0: alloc_contig_pages() is exported */
 static inline struct page *kosdma_alloc_contig(unsigned int order, gfp_t gfp)

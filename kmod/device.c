@@ -22,11 +22,17 @@
 #include <linux/slab.h>
 #include <linux/xarray.h>
 
+#include "inject.h"
 #include "kosdma.h"
 
 static bool allow_direct = true;
 module_param(allow_direct, bool, 0444);
 MODULE_PARM_DESC(allow_direct, "let CAP_SYS_RAWIO attach devices without an IOMMU (taints)");
+
+static bool allow_unsafe_interrupts;
+module_param(allow_unsafe_interrupts, bool, 0644);
+MODULE_PARM_DESC(allow_unsafe_interrupts,
+		 "attach devices whose interrupts the IOMMU does not remap (taints)");
 
 /* PCI class of an IOMMU: system peripheral, 06h; pci_ids.h has no name for it. */
 #define KOSDMA_CLASS_IOMMU 0x0806
@@ -55,9 +61,23 @@ bool kosdma_machine_translates(void)
 	return false;
 }
 
+/*
+ * Can every IOMMU of this machine let a device write what it may not read?
+ * Intel's cannot: its driver sets the read bit of every entry that is present.
+ */
+bool kosdma_machine_write_only(void)
+{
+	return !kosdma_intel_iommu();
+}
+
 bool kosdma_direct_allowed(void)
 {
 	return allow_direct;
+}
+
+bool kosdma_unsafe_interrupts_allowed(void)
+{
+	return READ_ONCE(allow_unsafe_interrupts);
 }
 
 /* --- references ----------------------------------------------------------- */
@@ -271,21 +291,23 @@ int kosdma_device_may_hold(struct kosdma_device *dev)
 int kosdma_device_lock_for(struct kosdma_device *dev, struct kosdma_process *process)
 {
 	struct kosdma_group *group = dev->group;
-	bool waited = false;
+	struct kosdma_process *holder;
 	int ret;
 
 	for (;;) {
 		mutex_lock(&group->lock);
 		ret = dev->gone ? -ENODEV : -EBUSY;
-		if (!dev->gone && (!group->holder || group->holder == process))
+		holder = group->holder;
+		if (!dev->gone && (!holder || holder == process))
 			return 0;
-		if (dev->gone || waited || !READ_ONCE(group->holder->dead))
+		if (dev->gone || !READ_ONCE(holder->dead))
 			break;
+		kosdma_process_get(holder);
 		mutex_unlock(&group->lock);
-		ret = kosdma_process_wait_teardowns();
+		ret = kosdma_process_wait_gone(holder);
+		kosdma_process_put(holder);
 		if (ret)
 			return ret;
-		waited = true;
 	}
 	mutex_unlock(&group->lock);
 	return ret;
@@ -325,11 +347,13 @@ static bool kosdma_device_quiesce(struct kosdma_device *dev, bool reset)
 
 	lockdep_assert_held(&dev->group->lock);
 	pci_clear_master(pdev);
+	if (kosdma_inject(unquiet))
+		return false;
 	pci_read_config_word(pdev, PCI_COMMAND, &command);
 	quiet = !pci_device_is_present(pdev) ||
 		(!(command & PCI_COMMAND_MASTER) && pci_wait_for_pending_transaction(pdev));
 	if (reset) {
-		if (!kosdma_device_reset(dev))
+		if (pci_device_is_present(pdev) && !kosdma_device_reset(dev))
 			quiet = true;
 		dev->reset = true;
 	}
@@ -342,10 +366,14 @@ static int kosdma_explain_member(struct device *member, void *data)
 {
 	struct kosdma_device *dev = data;
 
+	/* A try: whoever binds or unbinds it just now may wait for the group, which is locked. */
+	if (member == &dev->pdev->dev || !device_trylock(member))
+		return 0;
 	/* A driver that does no DMA of its own does not stand in the way. */
-	if (member != &dev->pdev->dev && member->driver)
+	if (member->driver)
 		pci_notice(dev->pdev, "cannot be attached: driver %s has %s of its group\n",
 			   member->driver->name, dev_name(member));
+	device_unlock(member);
 	return 0;
 }
 
@@ -683,7 +711,8 @@ static int kosdma_pci_probe(struct pci_dev *pdev, const struct pci_device_id *id
 	struct kosdma_device *dev;
 	int ret;
 
-	if (kosdma_pci_is_machine(pdev))
+	/* An address of the ABI has 16 bits for the segment. */
+	if (kosdma_pci_is_machine(pdev) || pci_domain_nr(pdev->bus) > U16_MAX)
 		return -EINVAL;
 	dev = kzalloc(sizeof(*dev), GFP_KERNEL);
 	if (!dev)
@@ -697,13 +726,14 @@ static int kosdma_pci_probe(struct pci_dev *pdev, const struct pci_device_id *id
 	dev->pdev = pci_dev_get(pdev);
 	dev->address = kosdma_pci_address(pdev);
 	INIT_LIST_HEAD(&dev->regions);
+	INIT_LIST_HEAD(&dev->suspect_node);
 	pci_set_drvdata(pdev, dev);
 
 	mutex_lock(&dev->group->lock);
 	list_add_tail(&dev->member_node, &dev->group->members);
 	mutex_unlock(&dev->group->lock);
 	mutex_lock(&kosdma_devices_lock);
-	ret = xa_err(xa_store(&kosdma_devices, dev->address, dev, GFP_KERNEL));
+	ret = xa_insert(&kosdma_devices, dev->address, dev, GFP_KERNEL);
 	mutex_unlock(&kosdma_devices_lock);
 	if (!ret)
 		return 0;
@@ -736,6 +766,20 @@ static void kosdma_pci_remove(struct pci_dev *pdev)
 	kosdma_device_put(dev);
 }
 
+/* A function is unplugged that nobody may have had since it left a domain. */
+static int kosdma_pci_notify(struct notifier_block *nb, unsigned long action, void *data)
+{
+	struct pci_dev *pdev = to_pci_dev(data);
+
+	if (action == BUS_NOTIFY_REMOVED_DEVICE && !pci_device_is_present(pdev))
+		kosdma_quarantine_release(pdev);
+	return NOTIFY_DONE;
+}
+
+static struct notifier_block kosdma_pci_nb = {
+	.notifier_call = kosdma_pci_notify,
+};
+
 /* Matches any device, but only one whose driver_override says so. */
 static const struct pci_device_id kosdma_pci_ids[] = {
 	{ PCI_DRIVER_OVERRIDE_DEVICE_VFIO(PCI_ANY_ID, PCI_ANY_ID) },
@@ -752,11 +796,20 @@ static struct pci_driver kosdma_pci_driver = {
 
 int kosdma_device_init(void)
 {
-	return pci_register_driver(&kosdma_pci_driver);
+	int ret;
+
+	ret = bus_register_notifier(&pci_bus_type, &kosdma_pci_nb);
+	if (ret)
+		return ret;
+	ret = pci_register_driver(&kosdma_pci_driver);
+	if (ret)
+		bus_unregister_notifier(&pci_bus_type, &kosdma_pci_nb);
+	return ret;
 }
 
 void kosdma_device_exit(void)
 {
 	pci_unregister_driver(&kosdma_pci_driver);
+	bus_unregister_notifier(&pci_bus_type, &kosdma_pci_nb);
 	xa_destroy(&kosdma_devices);
 }

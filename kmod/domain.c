@@ -62,7 +62,7 @@ static int kosdma_domain_reserve(struct kosdma_domain *domain, u64 start, u64 la
 	return 0;
 }
 
-/* Is a placed access in the way of a reserved range? Its guard page may be. */
+/* Is a placed access in the way of a reserved range? Its guard page is a part of it. */
 static bool kosdma_domain_in_the_way(struct kosdma_domain *domain, u64 start, u64 last)
 {
 	while (start <= last) {
@@ -70,7 +70,7 @@ static bool kosdma_domain_in_the_way(struct kosdma_domain *domain, u64 start, u6
 
 		if (!taken)
 			return false;
-		if (!taken->reserved && taken->last - PAGE_SIZE >= start)
+		if (!taken->reserved)
 			return true;
 		if (taken->last >= last)
 			return false;
@@ -148,7 +148,8 @@ err_domain:
 	iommu_domain_free(hwdom->iommu);
 err_free:
 	kfree(hwdom);
-	return ERR_PTR(ret == -ENOMEM ? ret : -EOPNOTSUPP);
+	/* Busy: another member of the group is being reset. */
+	return ERR_PTR(ret == -ENOMEM || ret == -EBUSY ? ret : -EOPNOTSUPP);
 }
 
 /* Attach the group to a page table of the domain that its IOMMU can use, or to a new one. */
@@ -244,6 +245,24 @@ static int kosdma_domain_check_direct(struct kosdma_device *dev)
 	return 0;
 }
 
+/* A device that may write can write interrupt messages: is it kept from those of others? */
+static int kosdma_domain_check_interrupts(struct kosdma_device *dev)
+{
+	if (kosdma_group_remaps(dev->group->iommu))
+		return 0;
+	/* These lines are part of the API. */
+	if (!kosdma_unsafe_interrupts_allowed()) {
+		dev_notice_ratelimited(&dev->pdev->dev,
+				       "kosdma: %s[%d] cannot attach it: no interrupt remapping (allow_unsafe_interrupts)\n",
+				       current->comm, task_tgid_nr(current));
+		return -EPERM;
+	}
+	add_taint(TAINT_USER, LOCKDEP_STILL_OK);
+	pci_warn(dev->pdev, "attached by %s[%d] without interrupt remapping: it can raise any interrupt\n",
+		 current->comm, task_tgid_nr(current));
+	return 0;
+}
+
 /*
  * Give every access that has no address yet one, now that a device is there,
  * and let the device reach those that had one (direct mode; behind an IOMMU its
@@ -303,13 +322,12 @@ int kosdma_domain_add(struct kosdma_domain *domain, struct kosdma_device *dev)
 		goto err_unlock;
 	ret = -EBADFD;
 	if (old_mode != mode &&
-	    (!list_empty(&domain->devices) || domain->placed || domain->unquiet))
+	    (!list_empty(&domain->devices) || domain->placed || kosdma_domain_unquiet(domain)))
 		goto err_unlock;
-	if (mode == KOSDMA_MODE_DIRECT) {
-		ret = kosdma_domain_check_direct(dev);
-		if (ret)
-			goto err_unlock;
-	}
+	ret = mode == KOSDMA_MODE_DIRECT ? kosdma_domain_check_direct(dev) :
+					   kosdma_domain_check_interrupts(dev);
+	if (ret)
+		goto err_unlock;
 	domain->mode = mode;
 
 	if (first) {
@@ -350,6 +368,38 @@ err_unlock:
 	return ret;
 }
 
+/* A device leaves a direct domain, and may write on. */
+static void kosdma_domain_set_unquiet(struct kosdma_domain *domain, struct kosdma_device *dev)
+{
+	struct kosdma_device *old = kosdma_domain_unquiet(domain);
+
+	kosdma_quarantine_suspect(dev);
+	if (!old) {
+		kref_get(&dev->ref);
+		domain->unquiet = dev;
+	} else if (old->pdev != dev->pdev) {
+		domain->unquiet_more = true;
+	}
+}
+
+/**
+ * kosdma_domain_unquiet() - may a device that has left still write?
+ * @domain: locked
+ *
+ * Return: the device; NULL if each that left has been proven quiet.
+ */
+struct kosdma_device *kosdma_domain_unquiet(struct kosdma_domain *domain)
+{
+	lockdep_assert_held(&domain->lock);
+	if (domain->unquiet &&
+	    !kosdma_quarantine_is_suspect(domain->unquiet_more ? NULL : domain->unquiet)) {
+		kosdma_device_put(domain->unquiet);
+		domain->unquiet = NULL;
+		domain->unquiet_more = false;
+	}
+	return domain->unquiet;
+}
+
 /**
  * kosdma_domain_remove() - the device sees the domain no longer
  * @domain: where it is attached
@@ -373,14 +423,8 @@ void kosdma_domain_remove(struct kosdma_domain *domain, struct kosdma_device *de
 			if (access->placed)
 				kosdma_access_unmap_device(access, dev);
 		}
-		if (!quiet && !domain->unquiet) {
-			domain->unquiet = pci_dev_get(dev->pdev);
-		} else if (!quiet) {
-			domain->unquiet_more |= domain->unquiet != dev->pdev;
-		} else if (quiet && domain->unquiet == dev->pdev) {
-			pci_dev_put(domain->unquiet);
-			domain->unquiet = NULL;
-		}
+		if (!quiet)
+			kosdma_domain_set_unquiet(domain, dev);
 	}
 	if (last) {
 		list_del(&group->domain_node);
@@ -504,7 +548,7 @@ static void kosdma_domain_free(struct kosdma_object *obj)
 			kfree(iova);
 	}
 	if (domain->unquiet)
-		pci_dev_put(domain->unquiet);
+		kosdma_device_put(domain->unquiet);
 	mutex_destroy(&domain->lock);
 	kosdma_process_put(domain->process);
 	kfree(domain);

@@ -176,7 +176,10 @@ static void kosdma_handle_free_list(struct list_head *dead)
 		kosdma_handle_free(handle);
 }
 
-/* Make one handle useless. The call that revokes it reaches the object itself, so it goes on. */
+/*
+ * Make one handle useless. The call that revokes it reaches the object itself,
+ * so it goes on. Pollers are woken by the caller: once, for however many handles.
+ */
 static void kosdma_handle_mark_locked(struct kosdma_handle *handle)
 {
 	struct kosdma_object *obj = handle->obj;
@@ -186,10 +189,8 @@ static void kosdma_handle_mark_locked(struct kosdma_handle *handle)
 		return;
 	handle->revoked = true;
 	list_splice_tail_init(&handle->uses, &obj->ending);
-	if (!handle->file)
-		return;
-	wake_up_poll(&obj->wait, EPOLLHUP);
-	WARN_ON_ONCE(kosdma_object_unreach_locked(obj));
+	if (handle->file)
+		WARN_ON_ONCE(kosdma_object_unreach_locked(obj));
 }
 
 /* End every use that a revoke has marked; when this returns they are over. */
@@ -224,9 +225,11 @@ static void kosdma_handle_revoke(struct kosdma_handle *handle, struct kosdma_obj
 		if (!badge || next->badge == badge ||
 		    (next->parent != handle && next->parent->revoked))
 			kosdma_handle_mark_locked(next);
+		cond_resched();
 	}
 	mutex_unlock(&obj->tree);
 	kosdma_object_end_marked(obj);
+	wake_up_poll(&obj->wait, EPOLLHUP);
 }
 
 /**

@@ -163,9 +163,19 @@ static int kosdma_open(struct inode *inode, struct file *file)
 	return nonseekable_open(inode, file);
 }
 
+#ifdef CONFIG_PROC_FS
+static void kosdma_show_fdinfo(struct seq_file *m, struct file *file)
+{
+	seq_printf(m, "kosdma-quarantined:\t%lu\n", kosdma_quarantine_pages());
+}
+#endif
+
 const struct file_operations kosdma_fops = {
 	.owner = THIS_MODULE,
 	.open = kosdma_open,
+#ifdef CONFIG_PROC_FS
+	.show_fdinfo = kosdma_show_fdinfo,
+#endif
 	.unlocked_ioctl = kosdma_unlocked_ioctl,
 	.compat_ioctl = compat_ptr_ioctl,
 };

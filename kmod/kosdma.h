@@ -251,6 +251,7 @@ struct kosdma_user {
  * @pid: thread group that made it, for diagnostics
  * @published: it was entered into the table; set before anybody can see it
  * @teardown: everything of a dead process is given back here
+ * @gone: it has been
  * @rcu: frees it
  * @lock: guards what follows
  * @dead: the address space is gone
@@ -267,6 +268,7 @@ struct kosdma_process {
 	pid_t pid;
 	bool published;
 	struct work_struct teardown;
+	bool gone;
 	struct rcu_head rcu;
 
 	struct mutex lock;	/* guards what follows */
@@ -280,7 +282,7 @@ struct kosdma_process {
 struct kosdma_process *kosdma_process_current(void);
 void kosdma_process_put(struct kosdma_process *process);
 bool kosdma_process_is_current(struct kosdma_process *process);
-int kosdma_process_wait_teardowns(void);
+int kosdma_process_wait_gone(struct kosdma_process *process);
 void kosdma_queue_later(struct delayed_work *work, unsigned long delay);
 int kosdma_process_init(void);
 void kosdma_process_exit(void);
@@ -312,6 +314,7 @@ void kosdma_user_uncharge(struct kosdma_user *user, unsigned long npages);
  *	the kernel and for the module's device; else NULL
  * @coherent_dma: goes with @coherent
  * @pinned: after the end: frees the blocks that the kernel had pinned for I/O
+ * @pinned_delay: when it looks again
  * @lock: guards what follows
  * @attr: see enum kosdma_attr; the cache type changes only while @users is 0
  * @mixed: blocks may differ in cache type; nobody may use them
@@ -329,6 +332,7 @@ struct kosdma_buffer {
 	void *coherent;
 	dma_addr_t coherent_dma;
 	struct delayed_work pinned;
+	unsigned long pinned_delay;
 
 	struct mutex lock;	/* guards what follows */
 	u32 attr;
@@ -466,8 +470,9 @@ enum kosdma_mode {
  * @accesses: living accesses
  * @placed: how many of them have an address
  * @lingering: ended accesses whose pages a device may still write
- * @unquiet: a device that left without being proven quiet, with a reference
- * @unquiet_more: there is another one besides
+ * @unquiet: a device that left without being proven quiet, with a reference;
+ *	see kosdma_domain_unquiet()
+ * @unquiet_more: there is another one besides, so one reset proves nothing
  */
 struct kosdma_domain {
 	struct kosdma_object obj;
@@ -485,7 +490,7 @@ struct kosdma_domain {
 	struct list_head accesses;
 	unsigned int placed;
 	struct list_head lingering;
-	struct pci_dev *unquiet;
+	struct kosdma_device *unquiet;
 	bool unquiet_more;
 };
 
@@ -499,6 +504,7 @@ void kosdma_domain_put(struct kosdma_domain *domain);
 int kosdma_domain_add(struct kosdma_domain *domain, struct kosdma_device *dev);
 void kosdma_domain_remove(struct kosdma_domain *domain, struct kosdma_device *dev, bool quiet);
 int kosdma_domain_set_mask(struct kosdma_domain *domain, struct kosdma_device *dev, u64 mask);
+struct kosdma_device *kosdma_domain_unquiet(struct kosdma_domain *domain);
 void kosdma_domain_end(struct kosdma_domain *domain);
 void kosdma_domain_end_accesses(struct kosdma_domain *domain);
 int kosdma_ioctl_domain_create(struct kosdma_ucmd *ucmd);
@@ -518,6 +524,7 @@ int kosdma_ioctl_domain_create(struct kosdma_ucmd *ucmd);
  * @iova: its range in domain->space, valid if @placed in a translated domain
  * @placed: it has an address, which is fixed until it ends or its domain does
  * @fresh: placed by the attach that is under way
+ * @reached: in a direct domain: has been placed at some time
  * @done: ended
  * @suspect: while in quarantine: the device that may still write, with a
  *	reference; NULL if there are several
@@ -535,8 +542,9 @@ struct kosdma_access {
 	struct kosdma_iova iova;
 	bool placed;
 	bool fresh;
+	bool reached;
 	bool done;
-	struct pci_dev *suspect;
+	struct kosdma_device *suspect;
 };
 
 static inline struct kosdma_access *to_access(struct kosdma_object *obj)
@@ -553,7 +561,10 @@ u64 kosdma_access_last(const struct kosdma_access *access);
 void kosdma_access_end(struct kosdma_access *access, enum kosdma_end how);
 void kosdma_access_settle(struct kosdma_domain *domain, struct list_head *done);
 void kosdma_access_release(struct list_head *done);
+void kosdma_quarantine_suspect(struct kosdma_device *dev);
+bool kosdma_quarantine_is_suspect(struct kosdma_device *dev);
 void kosdma_quarantine_release(struct pci_dev *pdev);
+unsigned long kosdma_quarantine_pages(void);
 int kosdma_ioctl_access_begin(struct kosdma_ucmd *ucmd);
 int kosdma_ioctl_access_info(struct kosdma_ucmd *ucmd);
 
@@ -603,6 +614,8 @@ struct kosdma_group {
  * @process_node: in process->devices (process->lock too)
  * @mask: last address that it can emit (domain->lock too)
  * @regions: registrations in its BARs
+ * @suspect: has left a direct domain without being proven quiet; guarded by the
+ *	quarantine's lock, and @suspect_node with it, which holds a reference
  *
  * Fields without a note are guarded by group->lock.
  */
@@ -620,6 +633,8 @@ struct kosdma_device {
 	struct list_head process_node;
 	u64 mask;
 	struct list_head regions;
+	bool suspect;
+	struct list_head suspect_node;
 };
 
 /* Room for the name of a driver. */
@@ -640,7 +655,9 @@ struct kosdma_bar {
 };
 
 bool kosdma_machine_translates(void);
+bool kosdma_machine_write_only(void);
 bool kosdma_direct_allowed(void);
+bool kosdma_unsafe_interrupts_allowed(void);
 int kosdma_bar_find(u64 start, u64 last, struct kosdma_bar *found);
 struct kosdma_device *kosdma_device_get_bound(struct pci_dev *pdev, char name[KOSDMA_NAME_LEN]);
 void kosdma_device_put(struct kosdma_device *dev);
@@ -674,6 +691,7 @@ struct kosdma_claimant {
  * struct kosdma_claim - a physical range that user code wants for itself
  * @range: immutable; in the claim table while @claimed
  * @flags: see enum kosdma_region_flags; immutable
+ * @owner: the object that it is a part of; immutable
  * @claimant: set when it is claimed
  * @claimed: it is in the claim table
  * @leader: the member of its union whose @entry stands for all of them
@@ -684,13 +702,15 @@ struct kosdma_claimant {
 struct kosdma_claim {
 	struct interval_tree_node range;
 	u32 flags;
+	struct kosdma_object *owner;
 	struct kosdma_claimant claimant;
 	bool claimed;
 	struct kosdma_claim *leader;
 	struct resource entry;
 };
 
-int kosdma_claim_add(struct kosdma_claim *claim, struct kosdma_claimant *other);
+int kosdma_claim_add(struct kosdma_claim *claim, struct kosdma_claimant *other,
+		     struct kosdma_object **owner);
 void kosdma_claim_remove(struct kosdma_claim *claim);
 bool kosdma_claim_overlaps(unsigned long start, unsigned long last);
 

@@ -35,11 +35,16 @@ struct kosdma_piece {
 	u64 bytes;
 };
 
-/* The piece that starts at @offset in the source, with at most @max bytes. */
-static struct kosdma_piece kosdma_mapping_piece(struct kosdma_mapping *mapping, u64 offset,
-						u64 max)
-{
+/* Where in the list of blocks one was, so that the next is not sought from the head. */
+struct kosdma_cursor {
 	struct scatterlist *sg;
+	u64 base;	/* offset of the block in the source */
+};
+
+/* The piece that starts at @offset in the source, with at most @max bytes. */
+static struct kosdma_piece kosdma_mapping_piece(struct kosdma_mapping *mapping,
+						struct kosdma_cursor *cursor, u64 offset, u64 max)
+{
 
 	if (!kosdma_mapping_is_buffer(mapping)) {
 		struct kosdma_region *region = to_region(mapping->use.obj);
@@ -50,14 +55,16 @@ static struct kosdma_piece kosdma_mapping_piece(struct kosdma_mapping *mapping, 
 		};
 	}
 
-	sg = to_buffer(mapping->use.obj)->sgt.sgl;
-	while (offset >= sg->length) {
-		offset -= sg->length;
-		sg = sg_next(sg);
+	if (!cursor->sg || offset < cursor->base)
+		*cursor = (struct kosdma_cursor) { to_buffer(mapping->use.obj)->sgt.sgl };
+	while (offset - cursor->base >= cursor->sg->length) {
+		cursor->base += cursor->sg->length;
+		cursor->sg = sg_next(cursor->sg);
 	}
+	offset -= cursor->base;
 	return (struct kosdma_piece) {
-		.pfn = page_to_pfn(sg_page(sg)) + (offset >> PAGE_SHIFT),
-		.bytes = min(max, sg->length - offset),
+		.pfn = page_to_pfn(sg_page(cursor->sg)) + (offset >> PAGE_SHIFT),
+		.bytes = min(max, cursor->sg->length - offset),
 	};
 }
 
@@ -150,7 +157,8 @@ static bool kosdma_huge_entry(struct mm_struct *mm, unsigned long addr)
  * Where huge entries are possible, it is a part of one such entry's range.
  */
 static int kosdma_mapping_fill(struct kosdma_mapping *mapping, struct vm_area_struct *vma,
-			       unsigned long start, unsigned long end)
+			       struct kosdma_cursor *cursor, unsigned long start,
+			       unsigned long end)
 {
 	u64 offset;
 	int ret;
@@ -163,7 +171,7 @@ static int kosdma_mapping_fill(struct kosdma_mapping *mapping, struct vm_area_st
 
 		if (WARN_ON_ONCE(!kosdma_mapping_offset(mapping, vma, start, &offset)))
 			return -EFAULT;
-		piece = kosdma_mapping_piece(mapping, offset, end - start);
+		piece = kosdma_mapping_piece(mapping, cursor, offset, end - start);
 		if (mapping->flags & KOSDMA_MAP_IO)
 			ret = kosdma_fill_pages(vma, start, piece);
 		else
@@ -201,6 +209,7 @@ static vm_fault_t kosdma_vma_fault(struct vm_fault *vmf)
 	struct kosdma_mapping *mapping = vma->vm_private_data;
 	unsigned long addr = vmf->address & PAGE_MASK;
 	vm_fault_t ret = VM_FAULT_NOPAGE;
+	struct kosdma_cursor cursor = {};
 	u64 offset;
 	int err;
 
@@ -219,7 +228,7 @@ static vm_fault_t kosdma_vma_fault(struct vm_fault *vmf)
 	if (mapping->state) {
 		ret = kosdma_mapping_dead(mapping);
 	} else {
-		err = kosdma_mapping_fill(mapping, vma, addr, addr + PAGE_SIZE);
+		err = kosdma_mapping_fill(mapping, vma, &cursor, addr, addr + PAGE_SIZE);
 		if (err)
 			ret = err == -ENOMEM ? VM_FAULT_OOM : VM_FAULT_SIGBUS;
 	}
@@ -234,6 +243,7 @@ static vm_fault_t kosdma_vma_huge_fault(struct vm_fault *vmf, unsigned int order
 	struct kosdma_mapping *mapping = vma->vm_private_data;
 	unsigned long addr = vmf->address & PMD_MASK;
 	vm_fault_t ret = VM_FAULT_FALLBACK;
+	struct kosdma_cursor cursor = {};
 	struct kosdma_piece piece;
 	u64 offset;
 
@@ -246,7 +256,7 @@ static vm_fault_t kosdma_vma_huge_fault(struct vm_fault *vmf, unsigned int order
 	if (mapping->state) {
 		ret = kosdma_mapping_dead(mapping);
 	} else if (mapping->huge) {
-		piece = kosdma_mapping_piece(mapping, offset, PMD_SIZE);
+		piece = kosdma_mapping_piece(mapping, &cursor, offset, PMD_SIZE);
 		if (piece.bytes == PMD_SIZE && IS_ALIGNED(piece.pfn, PTRS_PER_PTE))
 			ret = kosdma_insert_pfn_pmd(vmf, piece.pfn, vmf->flags & FAULT_FLAG_WRITE);
 	}
@@ -421,13 +431,14 @@ void kosdma_mapping_end(struct kosdma_mapping *mapping, enum kosdma_end how)
 		list_del_init(&mapping->node);
 		if (kosdma_mapping_is_buffer(mapping))
 			kosdma_buffer_unuse(to_buffer(mapping->use.obj));
-		else
-			kosdma_region_clear_mapping(to_region(mapping->use.obj), mapping);
 	}
 	mutex_unlock(&mapping->process->lock);
 	if (file)
 		fput(file);
 	kosdma_use_del(&mapping->use);
+	/* Last: whoever waits for the claim finds out by it whom to wait for. */
+	if (!kosdma_mapping_is_buffer(mapping))
+		kosdma_region_clear_mapping(to_region(mapping->use.obj), mapping);
 }
 
 static void kosdma_mapping_object_end(struct kosdma_object *obj, enum kosdma_end how)
@@ -555,23 +566,22 @@ static int kosdma_mapping_populate(struct kosdma_mapping *mapping)
 	unsigned int fault = mapping->flags & KOSDMA_MAP_WRITE ? FAULT_FLAG_WRITE : 0;
 	unsigned long addr = kosdma_mapping_start(mapping);
 	unsigned long end = addr + mapping->length;
-	const bool huge = READ_ONCE(mapping->huge);
 	struct mm_struct *mm = current->mm;
+	struct kosdma_cursor cursor = {};
 	int ret = 0;
 
 	mmap_read_lock(mm);
 	while (addr < end && !ret) {
 		struct vm_area_struct *vma = kosdma_mapping_vma(mapping, addr);
-		unsigned long next = end;
+		unsigned long next;
 
 		/* Another thread has removed it already: its own loss. */
-		if (!vma) {
+		if (!vma || fatal_signal_pending(current)) {
 			ret = -ENOMEM;
 			break;
 		}
-		next = min(next, vma->vm_end);
-		if (huge)
-			next = min(next, ALIGN(addr + 1, PMD_SIZE));
+		/* One huge entry at most; and whoever revokes need not wait for more. */
+		next = min3(end, vma->vm_end, ALIGN(addr + 1, PMD_SIZE));
 		if (READ_ONCE(mapping->huge) && kosdma_huge_fits(mapping, vma, addr))
 			ret = fixup_user_fault(mm, addr, fault, NULL);
 
@@ -579,7 +589,7 @@ static int kosdma_mapping_populate(struct kosdma_mapping *mapping)
 		if (mapping->state)
 			ret = -EKEYREVOKED;
 		else if (!ret)
-			ret = kosdma_mapping_fill(mapping, vma, addr, next);
+			ret = kosdma_mapping_fill(mapping, vma, &cursor, addr, next);
 		up_read(&mapping->rwsem);
 		addr = next;
 		cond_resched();

@@ -23,36 +23,64 @@ static void kosdma_region_unclaim(struct kosdma_region *region)
 	kosdma_claim_remove(&region->claim);
 }
 
-/* Claim the region's range. On failure, *other says who has it. */
-static int kosdma_region_try_claim(struct kosdma_region *region, struct kosdma_claimant *other)
+static int kosdma_region_try_claim(struct kosdma_region *region, struct kosdma_claimant *other,
+				   struct kosdma_object **owner)
 {
-	int ret = kosdma_claim_add(&region->claim, other);
+	int ret = kosdma_claim_add(&region->claim, other, owner);
 
 	if (!ret && region->tail.range.start) {
-		ret = kosdma_claim_add(&region->tail, other);
+		ret = kosdma_claim_add(&region->tail, other, owner);
 		if (ret)
 			kosdma_claim_remove(&region->claim);
 	}
 	return ret;
 }
 
+/* The process that has the region mapped, if it is dead; with a reference. */
+static struct kosdma_process *kosdma_region_dead_mapper(struct kosdma_region *region)
+{
+	struct kosdma_process *process = NULL;
+
+	mutex_lock(&region->lock);
+	if (region->mapping && READ_ONCE(region->mapping->process->dead))
+		process = kosdma_process_get(region->mapping->process);
+	mutex_unlock(&region->lock);
+	return process;
+}
+
 /*
- * The same, but a process that died just now is given the time to let go.
- * @driver is the driver that has the registers, if one is known.
+ * Claim the region's range. A process that died just now may still have it
+ * mapped, and is given the time to let go. @driver is the driver that has the
+ * registers, if one is known.
  */
 static int kosdma_region_claim(struct kosdma_region *region, const char *driver)
 {
 	struct kosdma_claimant other;
+	struct kosdma_object *owner;
+	bool again = true;
 	int ret;
 
-	ret = kosdma_region_try_claim(region, &other);
-	if (ret) {
-		ret = kosdma_process_wait_teardowns();
-		if (!ret)
-			ret = kosdma_region_try_claim(region, &other);
+	for (;;) {
+		struct kosdma_process *process = NULL;
+
+		ret = kosdma_region_try_claim(region, &other, &owner);
+		if (ret != -EEXIST)
+			return ret;
+		if (owner) {
+			process = kosdma_region_dead_mapper(to_region(owner));
+			kosdma_object_put(owner);
+		}
+		if (process) {
+			ret = kosdma_process_wait_gone(process);
+			kosdma_process_put(process);
+			if (ret)
+				return ret;
+		} else if (again) {
+			again = false;	/* it may have let go just now */
+		} else {
+			break;
+		}
 	}
-	if (ret != -EEXIST)
-		return ret;
 	/* These lines are part of the API. */
 	if (other.comm[0])
 		pr_notice_ratelimited("%s[%d] wants [mem %#llx-%#llx], but %s[%d] has claimed it\n",
@@ -314,7 +342,9 @@ int kosdma_ioctl_region_register(struct kosdma_ucmd *ucmd)
 	region->claim.range.start = cmd->addr;
 	region->claim.range.last = last;
 	region->claim.flags = cmd->flags;
+	region->claim.owner = &region->obj;
 	region->tail.flags = cmd->flags;
+	region->tail.owner = &region->obj;
 	mutex_init(&region->lock);
 	INIT_LIST_HEAD(&region->dev_node);
 	ret = kosdma_object_init(&region->obj, &kosdma_region_ops);

@@ -29,7 +29,6 @@ static DEFINE_HASHTABLE(kosdma_users, 6);
 static DEFINE_SPINLOCK(kosdma_users_lock);
 
 static struct workqueue_struct *kosdma_wq;
-static atomic_t kosdma_teardowns = ATOMIC_INIT(0);
 static DECLARE_WAIT_QUEUE_HEAD(kosdma_teardown_done);
 
 /* --- users ---------------------------------------------------------------- */
@@ -231,10 +230,9 @@ static void kosdma_process_teardown(struct work_struct *work)
 	hash_del_rcu(&process->node);
 	spin_unlock(&kosdma_processes_lock);
 	mmu_notifier_unregister(&process->mn, process->mm);
-	kosdma_process_put(process);
-
-	atomic_dec(&kosdma_teardowns);
+	WRITE_ONCE(process->gone, true);
 	wake_up_all(&kosdma_teardown_done);
+	kosdma_process_put(process);
 	if (automatic)
 		module_put(THIS_MODULE);
 }
@@ -249,7 +247,6 @@ static void kosdma_process_die(struct kosdma_process *process)
 		WRITE_ONCE(process->dead, true);
 		list_for_each_entry(dev, &process->devices, process_node)
 			pci_clear_master(dev->pdev);
-		atomic_inc(&kosdma_teardowns);
 		queue_work(kosdma_wq, &process->teardown);
 	}
 	mutex_unlock(&process->lock);
@@ -271,8 +268,9 @@ static const struct mmu_notifier_ops kosdma_process_mn_ops = {
 /**
  * kosdma_process_current() - the calling process
  *
- * Return: the process, with a reference; -ENOMEM; -ENOTCONN for a task without
- * an address space.
+ * Return: the process, with a reference; -ENOMEM; -ERESTARTNOINTR (a signal came
+ * first: the caller undoes what it did, and the call starts again); -ENOTCONN for
+ * a task without an address space.
  */
 struct kosdma_process *kosdma_process_current(void)
 {
@@ -307,7 +305,7 @@ struct kosdma_process *kosdma_process_current(void)
 	ret = mmu_notifier_register(&process->mn, mm);
 	if (ret) {
 		kosdma_process_put(process);
-		return ERR_PTR(ret == -EINTR ? -ENOTCONN : ret);
+		return ERR_PTR(ret == -EINTR ? -ERESTARTNOINTR : ret);
 	}
 
 	spin_lock(&kosdma_processes_lock);
@@ -336,13 +334,14 @@ bool kosdma_process_is_current(struct kosdma_process *process)
 }
 
 /**
- * kosdma_process_wait_teardowns() - wait until dead processes have let go
+ * kosdma_process_wait_gone() - wait until a dead process has let go of everything
+ * @process: dead
  *
  * Return: 0 or -ETIMEDOUT.
  */
-int kosdma_process_wait_teardowns(void)
+int kosdma_process_wait_gone(struct kosdma_process *process)
 {
-	if (!wait_event_timeout(kosdma_teardown_done, !atomic_read(&kosdma_teardowns),
+	if (!wait_event_timeout(kosdma_teardown_done, READ_ONCE(process->gone),
 				KOSDMA_TEARDOWN_TIMEOUT))
 		return -ETIMEDOUT;
 	return 0;

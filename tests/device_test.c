@@ -89,6 +89,67 @@ FIXTURE_TEARDOWN(device)
 	make_driverless(self);
 }
 
+/* ---- interrupt remapping ---- */
+
+#define UNSAFE "/sys/module/kosdma/parameters/allow_unsafe_interrupts"
+
+static bool interrupts_unsafe(void)
+{
+	char line[1024] = "";
+	FILE *f = fopen("/proc/cmdline", "re");
+
+	if (f && !fgets(line, sizeof(line), f))
+		line[0] = '\0';
+	if (f)
+		fclose(f);
+	return strstr(line, "intremap=off");
+}
+
+static bool is_tainted_by_user(void)
+{
+	unsigned long taint = 0;
+	FILE *f = fopen("/proc/sys/kernel/tainted", "re");
+
+	if (f && fscanf(f, "%lu", &taint) != 1)
+		taint = 0;
+	if (f)
+		fclose(f);
+	return taint & 1UL << 6;
+}
+
+TEST_F(device, attach_without_interrupt_remapping_is_rcSecurityDisallow)
+{
+	Handle region;
+
+	if (!interrupts_unsafe())
+		SKIP("this guest's interrupts are remapped (kernel parameter intremap=)");
+	edu_require_translation(&self->edu);
+	EXPECT_FALSE(is_tainted_by_user());
+	EXPECT_RC(rcSecurityDisallow, KnIommuAttachDevice(self->edu.bdf));
+	EXPECT_FALSE(probe_bus_master(self->edu.path));
+	EXPECT_FALSE(is_tainted_by_user());
+	/* Without bus mastering it can send no message: its registers may be had. */
+	EXPECT_OK(KnRegisterPhyMem(self->edu.bar, PAGE, 0, &region));
+	EXPECT_OK(KnHandleClose(region));
+
+	ASSERT_TRUE(probe_write_file(UNSAFE, "1"));
+	EXPECT_OK(KnIommuAttachDevice(self->edu.bdf));
+	EXPECT_TRUE(is_tainted_by_user());
+	EXPECT_OK(KnIommuDetachDevice(self->edu.bdf));
+	ASSERT_TRUE(probe_write_file(UNSAFE, "0"));
+	EXPECT_RC(rcSecurityDisallow, KnIommuAttachDevice(self->edu.bdf));
+}
+
+TEST_F(device, attach_with_interrupt_remapping_needs_no_permission)
+{
+	if (interrupts_unsafe() || access("/sys/class/iommu/dmar0", F_OK))
+		SKIP("needs an Intel IOMMU that remaps interrupts");
+	ASSERT_TRUE(probe_write_file(UNSAFE, "0"));
+	EXPECT_OK(KnIommuAttachDevice(self->edu.bdf));
+	EXPECT_OK(KnIommuDetachDevice(self->edu.bdf));
+	EXPECT_FALSE(is_tainted_by_user());
+}
+
 /* ---- binding ---- */
 
 TEST_F(device, attach_binds_a_driverless_device)

@@ -459,7 +459,8 @@ static void expect_rights(Handle h, uint32_t rights)
 {
 	bool readable = rights & OCAP_DMA_READ;
 	bool writable = readable && rights & OCAP_DMA_WRITE;
-	bool device = rights & (OCAP_DMA_READ | OCAP_DMA_WRITE);
+	bool device = readable ||
+		      (rights & OCAP_DMA_WRITE && probe_write_only());
 	Handle out;
 	uint32_t sid, seen;
 	void *addr;

@@ -423,3 +423,25 @@ bool probe_lands(struct edu *edu, const struct begun *from, uint64_t addr,
 	ASSERT_TRUE(*mem == old || *mem == content);
 	return *mem == content;
 }
+
+bool probe_write_only(void)
+{
+	return access("/sys/class/iommu/dmar0", F_OK) != 0;
+}
+
+long probe_quarantined(void)
+{
+	char path[64], line[128];
+	int fd = open(KOSDMA_DEVICE, O_RDWR | O_CLOEXEC);
+	long pages = -1;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+	f = fopen(path, "re");
+	while (f && pages < 0 && fgets(line, sizeof(line), f))
+		sscanf(line, "kosdma-quarantined: %ld", &pages);
+	if (f)
+		fclose(f);
+	close(fd);
+	return pages;
+}

@@ -69,6 +69,12 @@ bool probe_memory_decode(const char *path);
 void probe_driver(const char *path, char name[64]);
 bool probe_write_file(const char *path, const char *text);
 
+/* Whether an IOMMU of this machine's can let a device write and not read. */
+bool probe_write_only(void);
+
+/* Pages in quarantine. */
+long probe_quarantined(void);
+
 /* Descriptors in one message, as they are. Receive returns their number. */
 void probe_send_fds(int sock, const int *fds, int nr);
 int probe_receive_fds(int sock, int *fds, int max);

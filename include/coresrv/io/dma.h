@@ -121,7 +121,8 @@ Retcode KnIoDmaModify(Handle rid, DmaAttr newAttr);
  * now and later, reach the buffer until @handle is closed; it holds the block
  * addresses, see KnIoDmaGetInfo(). kosdma: devices may do what the buffer's
  * direction and the rights of @rid (OCAP_DMA_READ: read, OCAP_DMA_WRITE: write)
- * both allow. Beginning before any device is attached succeeds. Where an IOMMU
+ * both allow; where an IOMMU has no write-only pages (Intel's), OCAP_DMA_READ is
+ * needed in any case. Beginning before any device is attached succeeds. Where an IOMMU
  * translates, the devices are cut off when KnHandleClose() returns; without one
  * closing cannot stop a device.
  *

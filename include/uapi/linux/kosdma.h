@@ -292,7 +292,8 @@ struct kosdma_buffer_map {
  *
  * Make the buffer reachable by the devices of a domain, now and attached
  * later. Devices may do what the buffer's direction and the handle's rights
- * DMA_READ and DMA_WRITE both allow.
+ * DMA_READ and DMA_WRITE both allow. DMA_READ is needed in any case where an
+ * IOMMU has no write-only pages (Intel's).
  *
  * Errors: EACCES (rights; nothing is left to allow), EDQUOT (IOVA window, DMA
  * mask, objects), EPERM (no translation and no CAP_SYS_RAWIO), EBADFD (the

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Faults on demand, in the test build only (make KOSDMA_TEST_BUILD=y): what no
+ * emulated machine does by itself. Each is a parameter of the module.
+ */
+#ifndef KOSDMA_INJECT_H
+#define KOSDMA_INJECT_H
+
+#ifdef KOSDMA_TEST_BUILD
+extern bool kosdma_inject_unquiet;	/* a device is not quiet when it leaves */
+
+#define kosdma_inject(fault) READ_ONCE(kosdma_inject_##fault)
+#else
+#define kosdma_inject(fault) false
+#endif
+
+#endif /* KOSDMA_INJECT_H */
