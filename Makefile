@@ -7,7 +7,7 @@ VM := tests/vm
 # As many jobs as there are processors, unless -j was given.
 PARALLEL = $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
 
-.PHONY: all user guest-module demo check check-all kselftest lint modules modules_install install clean help
+.PHONY: all user guest-module demo check check-all fuzz kselftest lint modules modules_install install clean help
 
 all: user guest-module	## libkos, tools, tests, and kosdma.ko for the guests' default kernel
 
@@ -33,6 +33,10 @@ check-all:	## the same with every kernel and IOMMU
 	@$(VM)/install-packages
 	@$(MAKE) --no-print-directory $(PARALLEL) all
 	@$(VM)/check -a
+
+fuzz:	## fuzz the pure logic, each program for FUZZ_SECONDS (300)
+	@$(VM)/install-packages fuzz
+	@tests/host/logic/fuzz
 
 kselftest: user	## run the tests on this machine, whose module is loaded
 	@$(MAKE) --no-print-directory -C tests O=$(O) run_tests

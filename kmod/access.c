@@ -40,17 +40,13 @@ static unsigned long kosdma_access_pgsizes(struct kosdma_domain *domain)
 	return pgsizes;
 }
 
-/*
- * Alignment of the IOVA: that of the blocks that were asked for, so that they
- * can be listed, and of the largest IOMMU page that the largest block can fill.
- */
+/* The blocks lie largest first, so the first one decides. */
 static u64 kosdma_access_align(struct kosdma_access *access)
 {
 	struct kosdma_buffer *buffer = access->buffer;
-	unsigned long pgsizes = kosdma_access_pgsizes(access->domain);
 
-	pgsizes &= GENMASK(ilog2(buffer->sgt.sgl->length), PAGE_SHIFT);
-	return max_t(u64, (u64)PAGE_SIZE << buffer->order, 1ULL << __fls(pgsizes));
+	return kosdma_blocks_align(buffer->order, buffer->sgt.sgl->length,
+				   kosdma_access_pgsizes(access->domain));
 }
 
 /**
@@ -567,16 +563,10 @@ int kosdma_ioctl_access_begin(struct kosdma_ucmd *ucmd)
 		return PTR_ERR(source);
 	buffer = to_buffer(source->obj);
 
-	attr = READ_ONCE(buffer->attr) & KOSDMA_ATTR_DIRECTION;
-	if (!(source->rights & KOSDMA_RIGHT_DMA_READ))
-		attr &= ~KOSDMA_ATTR_TO_DEVICE;
-	if (!(source->rights & KOSDMA_RIGHT_DMA_WRITE))
-		attr &= ~KOSDMA_ATTR_FROM_DEVICE;
+	attr = kosdma_rights_begin(source->rights, READ_ONCE(buffer->attr),
+				   kosdma_machine_write_only());
 	ret = -EACCES;
 	if (!attr)
-		goto out_source;
-	/* An IOMMU that has no write-only pages lets the device read as well. */
-	if (!(source->rights & KOSDMA_RIGHT_DMA_READ) && !kosdma_machine_write_only())
 		goto out_source;
 
 	process = kosdma_process_current();
@@ -614,15 +604,14 @@ out_source:
 struct kosdma_list {
 	bool counting;
 	u64 __user *to;
-	u32 count;
-	u32 order_min;
+	struct kosdma_blocks blocks;
 	unsigned int fill;
 	u64 chunk[32];
 };
 
 static int kosdma_list_flush(struct kosdma_list *list)
 {
-	unsigned int done = list->count - list->fill;
+	unsigned int done = list->blocks.count - list->fill;
 
 	if (!list->counting && list->fill &&
 	    copy_to_user(list->to + done, list->chunk, list->fill * sizeof(u64)))
@@ -631,47 +620,45 @@ static int kosdma_list_flush(struct kosdma_list *list)
 	return 0;
 }
 
-/* List a range as power-of-two blocks, each aligned to its size. */
-static int kosdma_list_range(struct kosdma_list *list, u64 start, u64 bytes)
+/* List what is left of the range under way. */
+static int kosdma_list_range(struct kosdma_list *list)
 {
-	u64 frame = start >> PAGE_SHIFT;
-	u64 left = bytes >> PAGE_SHIFT;
-
-	while (left) {
-		u32 order = min_t(u32, frame ? __ffs64(frame) : 63, ilog2(left));
-
-		list->chunk[list->fill++] = frame << KOSDMA_BLOCK_ORDER_BITS | order;
-		list->count++;
-		list->order_min = min(list->order_min, order);
+	while (list->blocks.left) {
+		list->chunk[list->fill++] = kosdma_blocks_next(&list->blocks);
 		if (list->fill == ARRAY_SIZE(list->chunk) && kosdma_list_flush(list))
 			return -EFAULT;
-		frame += 1ULL << order;
-		left -= 1ULL << order;
 	}
 	return 0;
 }
 
-/* List the physical blocks of a buffer; neighbours count as one range. */
-static int kosdma_list_physical(struct kosdma_list *list, struct kosdma_buffer *buffer,
-				unsigned int *ranges)
+static int kosdma_list_add(struct kosdma_list *list, u64 start, u64 bytes)
 {
-	u64 start = 0, bytes = 0;
+	u64 frame = start >> PAGE_SHIFT;
+	u64 npages = bytes >> PAGE_SHIFT;
+	int ret;
+
+	if (kosdma_blocks_add(&list->blocks, frame, npages))
+		return 0;
+	ret = kosdma_list_range(list);
+	if (!ret)
+		kosdma_blocks_add(&list->blocks, frame, npages);
+	return ret;
+}
+
+/* List the physical blocks of a buffer; neighbours count as one range. */
+static int kosdma_list_physical(struct kosdma_list *list, struct kosdma_buffer *buffer)
+{
 	struct scatterlist *sg;
 	unsigned int i;
+	int ret;
 
-	*ranges = 0;
 	for_each_sg(buffer->sgt.sgl, sg, buffer->sgt.orig_nents, i) {
-		if (!bytes || sg_phys(sg) != start + bytes) {
-			if (kosdma_list_range(list, start, bytes))
-				return -EFAULT;
-			start = sg_phys(sg);
-			bytes = 0;
-			(*ranges)++;
-		}
-		bytes += sg->length;
+		ret = kosdma_list_add(list, sg_phys(sg), sg->length);
+		if (ret)
+			return ret;
 		cond_resched();
 	}
-	return kosdma_list_range(list, start, bytes);
+	return 0;
 }
 
 /* Where an access was when it was looked at; the blocks follow from that. */
@@ -684,19 +671,20 @@ struct kosdma_where {
 static int kosdma_list_where(struct kosdma_list *list, const struct kosdma_where *where,
 			     struct kosdma_access_info *cmd, bool counting)
 {
-	unsigned int ranges = 1;
 	int ret = 0;
 
 	memset(list, 0, sizeof(*list));
-	list->order_min = U32_MAX;
+	kosdma_blocks_init(&list->blocks);
 	list->counting = counting;
 	list->to = u64_to_user_ptr(cmd->blocks);
 
 	cmd->out_addr = where->start;
 	if (where->mode == KOSDMA_MODE_TRANSLATED)
-		ret = kosdma_list_range(list, where->start, kosdma_buffer_bytes(where->buffer));
+		ret = kosdma_list_add(list, where->start, kosdma_buffer_bytes(where->buffer));
 	else if (where->mode == KOSDMA_MODE_DIRECT)
-		ret = kosdma_list_physical(list, where->buffer, &ranges);
+		ret = kosdma_list_physical(list, where->buffer);
+	if (!ret)
+		ret = kosdma_list_range(list);
 	if (!ret)
 		ret = kosdma_list_flush(list);
 	if (ret)
@@ -705,10 +693,10 @@ static int kosdma_list_where(struct kosdma_list *list, const struct kosdma_where
 	cmd->out_state = 0;
 	if (where->mode == KOSDMA_MODE_TRANSLATED)
 		cmd->out_state |= KOSDMA_ACCESS_TRANSLATED;
-	if (list->count && ranges == 1)
+	if (list->blocks.ranges == 1)
 		cmd->out_state |= KOSDMA_ACCESS_CONTIGUOUS;
-	cmd->out_count = list->count;
-	cmd->out_order_min = list->count ? list->order_min : where->buffer->order;
+	cmd->out_count = list->blocks.count;
+	cmd->out_order_min = list->blocks.count ? list->blocks.order_min : where->buffer->order;
 	return 0;
 }
 
@@ -794,7 +782,7 @@ int kosdma_ioctl_access_info(struct kosdma_ucmd *ucmd)
 
 	/* Count first, so that a list that does not fit changes nothing. */
 	ret = kosdma_list_where(&list, &where, cmd, true);
-	if (!ret && cmd->capacity && cmd->capacity < list.count)
+	if (!ret && cmd->capacity && cmd->capacity < list.blocks.count)
 		ret = -ENOSPC;
 	else if (!ret && cmd->capacity)
 		ret = kosdma_list_where(&list, &where, cmd, false);

@@ -169,7 +169,7 @@ static int kosdma_buffer_alloc_scatter(struct kosdma_buffer *buffer, unsigned in
 	int ret;
 
 	while (left) {
-		unsigned int order = min_t(unsigned int, max, ilog2(left));
+		unsigned int order = kosdma_blocks_order(left, max);
 
 		page = NULL;
 		if (order > KOSDMA_MAX_BLOCK_ORDER) {

@@ -20,9 +20,6 @@
 
 #include "kosdma.h"
 
-#define KOSDMA_RIGHTS_COMMON \
-	(KOSDMA_RIGHT_TRANSFER | KOSDMA_RIGHT_COPY | KOSDMA_RIGHT_GET_SID)
-
 static const struct file_operations kosdma_handle_fops;
 static DEFINE_IDA(kosdma_sids);
 
@@ -623,7 +620,6 @@ int kosdma_ioctl_handle_copy(struct kosdma_ucmd *ucmd)
 {
 	struct kosdma_handle_copy *cmd = ucmd->cmd;
 	struct kosdma_handle *handle, *badge = NULL;
-	u32 right;
 	int ret;
 
 	if (cmd->flags & ~KOSDMA_COPY_TRANSFER)
@@ -632,19 +628,14 @@ int kosdma_ioctl_handle_copy(struct kosdma_ucmd *ucmd)
 	if (IS_ERR(handle))
 		return PTR_ERR(handle);
 
-	right = cmd->flags & KOSDMA_COPY_TRANSFER ? KOSDMA_RIGHT_TRANSFER : KOSDMA_RIGHT_COPY;
 	if (!handle->obj->ops->transferable) {
 		ret = -EACCES;
 		goto out_handle;
 	}
-	if (cmd->rights & ~(KOSDMA_RIGHTS_COMMON | handle->obj->ops->rights)) {
-		ret = -EINVAL;
+	ret = kosdma_rights_copy(handle->rights, handle->obj->ops->rights, cmd->flags,
+				 cmd->rights);
+	if (ret)
 		goto out_handle;
-	}
-	if ((cmd->rights | right) & ~handle->rights) {
-		ret = -EACCES;
-		goto out_handle;
-	}
 	if (cmd->badge != KOSDMA_NO_HANDLE) {
 		badge = kosdma_handle_get(cmd->badge, KOSDMA_HANDLE_BADGE, 0);
 		if (IS_ERR(badge)) {

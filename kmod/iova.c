@@ -4,6 +4,7 @@
  * between them, so that the lowest fitting gap is found without visiting the
  * ranges that are in the way.
  */
+#include <linux/kernel.h>
 #include <linux/rbtree_augmented.h>
 
 #include "iova.h"
@@ -112,6 +113,9 @@ struct kosdma_iova *kosdma_iova_overlap(struct kosdma_iova_space *space, u64 sta
 	return found;
 }
 
+/* Neither an address that is given out nor a guard exceeds this: no sum of two overflows. */
+#define IOVA_MAX ((1ULL << 63) - 1)
+
 /* What kosdma_iova_alloc() looks for. */
 struct iova_want {
 	u64 size;
@@ -171,7 +175,10 @@ visit:
 		}
 	}
 tail:
-	return iova_fits(want, iova_behind(space, to_iova(rb_last(&space->root))), 0, out);
+	iova = to_iova(rb_last(&space->root));
+	if (iova && iova->last == U64_MAX)
+		return false;
+	return iova_fits(want, iova_behind(space, iova), 0, out);
 }
 
 /**
@@ -181,7 +188,7 @@ tail:
  * @size: bytes, not 0
  * @guard: bytes behind it that stay free; they may lie above @limit
  * @align: alignment of the start, a power of two
- * @limit: last address that the range itself may touch, below 2^63
+ * @limit: last address that the range itself may touch; 2^63 - 1 if it is more
  *
  * Return: false if nothing fits.
  */
@@ -189,11 +196,11 @@ bool kosdma_iova_alloc(struct kosdma_iova_space *space, struct kosdma_iova *iova
 		       u64 guard, u64 align, u64 limit)
 {
 	const struct iova_want want = {
-		.size = size, .guard = guard, .align = align, .limit = limit,
+		.size = size, .guard = guard, .align = align, .limit = min_t(u64, limit, IOVA_MAX),
 	};
 
-	/* Nothing that large fits; and no sum below can overflow. */
-	if (size - 1 > limit || !iova_search(space, &want, &iova->start))
+	if (size - 1 > want.limit || guard > IOVA_MAX ||
+	    !iova_search(space, &want, &iova->start))
 		return false;
 	iova->last = iova->start + size + guard - 1;
 	iova->reserved = false;

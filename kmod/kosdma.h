@@ -40,8 +40,10 @@
 
 #include <linux/kosdma.h>
 
+#include "blocks.h"
 #include "compat.h"
 #include "iova.h"
+#include "rights.h"
 
 struct kosdma_device;
 struct kosdma_domain;
@@ -51,7 +53,6 @@ struct kosdma_object;
 struct kosdma_process;
 struct kosdma_use;
 
-#define KOSDMA_ATTR_DIRECTION	(KOSDMA_ATTR_TO_DEVICE | KOSDMA_ATTR_FROM_DEVICE)
 #define KOSDMA_ATTR_CACHE	(KOSDMA_ATTR_WRITE_BACK | KOSDMA_ATTR_WRITE_THROUGH | \
 				 KOSDMA_ATTR_CACHE_DISABLE | KOSDMA_ATTR_WRITE_COMBINE)
 #define KOSDMA_MAP_PROT		(KOSDMA_MAP_READ | KOSDMA_MAP_WRITE)

@@ -676,21 +676,6 @@ static int kosdma_mapping_finish(struct kosdma_mapping *mapping, struct kosdma_h
 
 /* --- ioctls ------------------------------------------------------------------ */
 
-/* Rights of a source handle that a mapping with @flags needs. */
-static u32 kosdma_map_rights(u32 flags, u32 read, u32 write)
-{
-	u32 rights = 0;
-
-	if (flags & KOSDMA_MAP_READ)
-		rights |= read;
-	if (flags & KOSDMA_MAP_WRITE)
-		rights |= write;
-	/* A CPU that has no write-only pages lets the process read as well. */
-	if (IS_ENABLED(CONFIG_X86) && flags & KOSDMA_MAP_WRITE)
-		rights |= read;
-	return rights;
-}
-
 /* Take the buffer as the source of @mapping, if it is fit for it. */
 static int kosdma_mapping_set_buffer(struct kosdma_mapping *mapping, struct kosdma_buffer *buffer)
 {
@@ -731,7 +716,7 @@ int kosdma_ioctl_buffer_map(struct kosdma_ucmd *ucmd)
 	    !(cmd->flags & KOSDMA_MAP_PROT) || cmd->__reserved || cmd->__reserved2 ||
 	    !cmd->length || !IS_ALIGNED(cmd->offset | cmd->length | cmd->hint, PAGE_SIZE))
 		return -EINVAL;
-	rights = kosdma_map_rights(cmd->flags, KOSDMA_RIGHT_DMA_READ, KOSDMA_RIGHT_DMA_WRITE);
+	rights = kosdma_rights_map(cmd->flags, KOSDMA_RIGHT_DMA_READ, KOSDMA_RIGHT_DMA_WRITE);
 	if (cmd->flags & KOSDMA_MAP_IO)
 		rights |= KOSDMA_RIGHT_DMA_IO;
 	source = kosdma_handle_get(cmd->handle, KOSDMA_HANDLE_BUFFER, rights);
@@ -794,7 +779,7 @@ int kosdma_ioctl_region_map(struct kosdma_ucmd *ucmd)
 	    cmd->attr & ~KOSDMA_ATTR_CACHE || !cache)
 		return -EINVAL;
 	source = kosdma_handle_get(cmd->handle, KOSDMA_HANDLE_REGION,
-				   kosdma_map_rights(cmd->flags, KOSDMA_RIGHT_MMIO_READ,
+				   kosdma_rights_map(cmd->flags, KOSDMA_RIGHT_MMIO_READ,
 						     KOSDMA_RIGHT_MMIO_WRITE));
 	if (IS_ERR(source))
 		return PTR_ERR(source);
