@@ -323,8 +323,7 @@ static int kosdma_device_reset(struct kosdma_device *dev)
 {
 	int tries, ret;
 
-	/* In the driver's remove, the core's lock is held already. */
-	if (dev->gone)
+	if (dev->core_locked)
 		return pci_reset_function_locked(dev->pdev);
 	for (tries = 0; tries < KOSDMA_RESET_TRIES; tries++) {
 		ret = pci_try_reset_function(dev->pdev);
@@ -745,7 +744,22 @@ static int kosdma_pci_probe(struct pci_dev *pdev, const struct pci_device_id *id
 	return ret;
 }
 
-/* Unbound by an administrator, or unplugged. Whoever has it loses it now. */
+/* Whoever has the device loses it now, and is told. */
+static void kosdma_device_take_away(struct kosdma_device *dev)
+{
+	lockdep_assert_held(&dev->group->lock);
+	if (dev->attached) {
+		struct kosdma_domain *domain = dev->group->domain;
+
+		kosdma_object_get(&domain->obj);
+		kosdma_device_detach(dev);
+		kosdma_domain_lost_device(domain);
+		kosdma_domain_put(domain);
+	}
+	kosdma_region_device_gone(dev);
+}
+
+/* Unbound by an administrator, or unplugged. */
 static void kosdma_pci_remove(struct pci_dev *pdev)
 {
 	struct kosdma_device *dev = pci_get_drvdata(pdev);
@@ -756,15 +770,29 @@ static void kosdma_pci_remove(struct pci_dev *pdev)
 
 	mutex_lock(&dev->group->lock);
 	dev->gone = true;
-	if (dev->attached)
-		kosdma_device_detach(dev);
-	kosdma_region_device_gone(dev);
+	dev->core_locked = true;
+	kosdma_device_take_away(dev);
 	list_del(&dev->member_node);
 	mutex_unlock(&dev->group->lock);
 	if (!pci_device_is_present(pdev))
 		kosdma_quarantine_release(pdev);
 	kosdma_device_put(dev);
 }
+
+/* It forgets what its driver has set up, which only its driver could restore. */
+static int kosdma_pci_suspend(struct device *device)
+{
+	struct kosdma_device *dev = dev_get_drvdata(device);
+
+	mutex_lock(&dev->group->lock);
+	dev->core_locked = true;
+	kosdma_device_take_away(dev);
+	dev->core_locked = false;
+	mutex_unlock(&dev->group->lock);
+	return 0;
+}
+
+static DEFINE_SIMPLE_DEV_PM_OPS(kosdma_pci_pm_ops, kosdma_pci_suspend, NULL);
 
 /* A function is unplugged that nobody may have had since it left a domain. */
 static int kosdma_pci_notify(struct notifier_block *nb, unsigned long action, void *data)
@@ -792,6 +820,7 @@ static struct pci_driver kosdma_pci_driver = {
 	.probe = kosdma_pci_probe,
 	.remove = kosdma_pci_remove,
 	.driver_managed_dma = true,
+	.driver.pm = pm_sleep_ptr(&kosdma_pci_pm_ops),
 };
 
 int kosdma_device_init(void)

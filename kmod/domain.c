@@ -123,6 +123,16 @@ static void kosdma_hwdom_destroy(struct kosdma_hwdom *hwdom)
 	kfree(hwdom);
 }
 
+/* Best effort: few drivers call it, and in any context. They log the fault if it is not handled. */
+static int kosdma_hwdom_fault(struct iommu_domain *iommu, struct device *dev, unsigned long iova,
+			      int flags, void *data)
+{
+	struct kosdma_domain *domain = data;
+
+	atomic64_inc(&domain->faults);
+	return -ENOSYS;
+}
+
 /* A new page table for @dev, attached to its group, and empty. */
 static struct kosdma_hwdom *kosdma_hwdom_create(struct kosdma_domain *domain,
 						struct kosdma_device *dev)
@@ -138,6 +148,7 @@ static struct kosdma_hwdom *kosdma_hwdom_create(struct kosdma_domain *domain,
 		ret = PTR_ERR(hwdom->iommu);
 		goto err_free;
 	}
+	iommu_set_fault_handler(hwdom->iommu, kosdma_hwdom_fault, domain);
 	ret = iommu_attach_group(hwdom->iommu, dev->group->iommu);
 	if (ret)
 		goto err_domain;
@@ -299,6 +310,25 @@ static int kosdma_domain_place_all(struct kosdma_domain *domain, struct kosdma_d
 	return ret;
 }
 
+/* The automatic domain has no handle, so those of its accesses have the events as well. */
+static void kosdma_domain_set_events(struct kosdma_domain *domain, __poll_t events)
+{
+	struct kosdma_access *access;
+
+	lockdep_assert_held(&domain->lock);
+	kosdma_object_set_events(&domain->obj, events);
+	list_for_each_entry(access, &domain->accesses, domain_node)
+		kosdma_object_set_events(&access->obj, events);
+}
+
+/* A device was taken away from the domain. Pollers hear of it until another is attached. */
+void kosdma_domain_lost_device(struct kosdma_domain *domain)
+{
+	mutex_lock(&domain->lock);
+	kosdma_domain_set_events(domain, EPOLLPRI);
+	mutex_unlock(&domain->lock);
+}
+
 /**
  * kosdma_domain_add() - let a device see the domain
  * @domain: of the calling process
@@ -348,6 +378,7 @@ int kosdma_domain_add(struct kosdma_domain *domain, struct kosdma_device *dev)
 		goto err_remove;
 	dev->attached = true;
 	group->attached++;
+	kosdma_domain_set_events(domain, 0);
 	mutex_unlock(&domain->lock);
 	return 0;
 
@@ -563,6 +594,7 @@ static void kosdma_domain_show(struct seq_file *m, struct kosdma_object *obj)
 	mutex_lock(&domain->lock);
 	seq_printf(m, "kosdma-mode:\t%s\n", modes[domain->mode]);
 	seq_printf(m, "kosdma-placed:\t%u\n", domain->placed);
+	seq_printf(m, "kosdma-faults:\t%lld\n", (long long)atomic64_read(&domain->faults));
 	list_for_each_entry(dev, &domain->devices, domain_node)
 		seq_printf(m, "kosdma-device:\t%s\n", pci_name(dev->pdev));
 	mutex_unlock(&domain->lock);

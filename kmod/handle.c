@@ -67,6 +67,18 @@ void kosdma_object_set_ended(struct kosdma_object *obj, enum kosdma_end how)
 		wake_up_poll(&obj->wait, EPOLLHUP);
 }
 
+/**
+ * kosdma_object_set_events() - tell pollers about a living object
+ * @obj: object
+ * @events: what poll() says from now on, besides EPOLLHUP for the dead; 0: nothing
+ */
+void kosdma_object_set_events(struct kosdma_object *obj, __poll_t events)
+{
+	WRITE_ONCE(obj->events, events);
+	if (events)
+		wake_up_poll(&obj->wait, events);
+}
+
 static void kosdma_object_free(struct kref *ref)
 {
 	struct kosdma_object *obj = container_of(ref, struct kosdma_object, ref);
@@ -517,7 +529,7 @@ static __poll_t kosdma_handle_poll(struct file *file, poll_table *wait)
 	poll_wait(file, &handle->obj->wait, wait);
 	if (READ_ONCE(handle->revoked) || READ_ONCE(handle->obj->ended))
 		return EPOLLHUP;
-	return 0;
+	return READ_ONCE(handle->obj->events);
 }
 
 #ifdef CONFIG_PROC_FS

@@ -125,6 +125,7 @@ struct kosdma_object_ops {
  * @reach: open unrevoked handles + uses + pins
  * @ending: uses that a revoke has marked and that have not ended yet
  * @wait: pollers of its handles
+ * @events: what they are told while it lives; see kosdma_object_set_events()
  */
 struct kosdma_object {
 	const struct kosdma_object_ops *ops;
@@ -136,6 +137,7 @@ struct kosdma_object {
 	unsigned int reach;
 	struct list_head ending;
 	wait_queue_head_t wait;
+	__poll_t events;
 };
 
 /**
@@ -191,6 +193,7 @@ struct kosdma_use {
 int kosdma_object_init(struct kosdma_object *obj, const struct kosdma_object_ops *ops);
 void kosdma_object_put(struct kosdma_object *obj);
 void kosdma_object_set_ended(struct kosdma_object *obj, enum kosdma_end how);
+void kosdma_object_set_events(struct kosdma_object *obj, __poll_t events);
 void kosdma_object_pin(struct kosdma_object *obj);
 void kosdma_object_unpin(struct kosdma_object *obj);
 
@@ -474,6 +477,8 @@ enum kosdma_mode {
  * @unquiet: a device that left without being proven quiet, with a reference;
  *	see kosdma_domain_unquiet()
  * @unquiet_more: there is another one besides, so one reset proves nothing
+ * @faults: accesses that an IOMMU refused to its devices, as far as its driver
+ *	tells; not guarded
  */
 struct kosdma_domain {
 	struct kosdma_object obj;
@@ -493,6 +498,7 @@ struct kosdma_domain {
 	struct list_head lingering;
 	struct kosdma_device *unquiet;
 	bool unquiet_more;
+	atomic64_t faults;
 };
 
 static inline struct kosdma_domain *to_domain(struct kosdma_object *obj)
@@ -506,6 +512,7 @@ int kosdma_domain_add(struct kosdma_domain *domain, struct kosdma_device *dev);
 void kosdma_domain_remove(struct kosdma_domain *domain, struct kosdma_device *dev, bool quiet);
 int kosdma_domain_set_mask(struct kosdma_domain *domain, struct kosdma_device *dev, u64 mask);
 struct kosdma_device *kosdma_domain_unquiet(struct kosdma_domain *domain);
+void kosdma_domain_lost_device(struct kosdma_domain *domain);
 void kosdma_domain_end(struct kosdma_domain *domain);
 void kosdma_domain_end_accesses(struct kosdma_domain *domain);
 int kosdma_ioctl_domain_create(struct kosdma_ucmd *ucmd);
@@ -610,6 +617,7 @@ struct kosdma_group {
  * @holds: its attachment and its BAR regions
  * @reset: has been reset at the end of its attachment
  * @gone: unbound; no new hold
+ * @core_locked: whoever has the group's lock has that of the driver core, too
  * @attached: in group->domain, bus mastering on
  * @domain_node: in domain->devices (domain->lock too)
  * @process_node: in process->devices (process->lock too)
@@ -629,6 +637,7 @@ struct kosdma_device {
 	unsigned int holds;
 	bool reset;
 	bool gone;
+	bool core_locked;
 	bool attached;
 	struct list_head domain_node;
 	struct list_head process_node;
@@ -728,7 +737,7 @@ bool kosdma_claim_overlaps(unsigned long start, unsigned long last);
  * @dev_node: in dev->regions while it holds the device; guarded by the
  *	device lock
  * @lock: guards what follows
- * @gone: the device is unbound
+ * @gone: the device was taken away
  * @mapping: its mapping, or NULL; a mapping clears this when it ends
  */
 struct kosdma_region {

@@ -247,8 +247,8 @@ void kosdma_region_clear_mapping(struct kosdma_region *region, struct kosdma_map
 }
 
 /**
- * kosdma_region_device_gone() - a device is unbound: its registers go away
- * @dev: marked gone, under the device lock
+ * kosdma_region_device_gone() - a device is taken away, and its registers with it
+ * @dev: its group is locked
  *
  * When this returns, no page of its BARs is mapped, none is claimed, and no
  * region holds it.
@@ -273,6 +273,7 @@ void kosdma_region_device_gone(struct kosdma_device *dev)
 			kosdma_object_put(&mapping->obj);
 		}
 		kosdma_region_unclaim(region);
+		kosdma_object_set_events(&region->obj, EPOLLHUP);
 		list_del_init(&region->dev_node);
 		kosdma_device_unhold(dev);
 	}
