@@ -424,6 +424,21 @@ bool probe_lands(struct edu *edu, const struct begun *from, uint64_t addr,
 	return *mem == content;
 }
 
+/* The virtio IOMMU, that is: others have no BAR. */
+bool probe_is_iommu(const char *path)
+{
+	char file[300], id[16] = "";
+	FILE *f;
+
+	snprintf(file, sizeof(file), "%s/device", path);
+	f = fopen(file, "re");
+	if (f && !fgets(id, sizeof(id), f))
+		id[0] = '\0';
+	if (f)
+		fclose(f);
+	return !strncmp(id, "0x1057", 6);
+}
+
 bool probe_write_only(void)
 {
 	return access("/sys/class/iommu/dmar0", F_OK) != 0;

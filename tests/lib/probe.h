@@ -65,6 +65,7 @@ bool probe_iomem_find(const char *name, int n, uint64_t *start, uint64_t *last);
 /* Of a device: "path" as in struct edu. */
 bool probe_bus_master(const char *path);
 bool probe_memory_decode(const char *path);
+bool probe_is_iommu(const char *path);
 /* The driver's name, or "" */
 void probe_driver(const char *path, char name[64]);
 bool probe_write_file(const char *path, const char *text);
