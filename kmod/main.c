@@ -26,9 +26,12 @@ static int __init kosdma_init(void)
 	ret = kosdma_process_init();
 	if (ret)
 		return ret;
-	ret = kosdma_device_init();
+	ret = kosdma_grant_init();
 	if (ret)
 		goto err_process;
+	ret = kosdma_device_init();
+	if (ret)
+		goto err_grant;
 	ret = misc_register(&kosdma_misc);
 	if (ret)
 		goto err_device;
@@ -41,6 +44,8 @@ err_misc:
 	misc_deregister(&kosdma_misc);
 err_device:
 	kosdma_device_exit();
+err_grant:
+	kosdma_grant_exit();
 err_process:
 	kosdma_process_exit();
 	return ret;
@@ -52,6 +57,7 @@ static void __exit kosdma_exit(void)
 	misc_deregister(&kosdma_misc);
 	kosdma_process_exit();
 	kosdma_device_exit();
+	kosdma_grant_exit();
 	kosdma_handle_exit();
 }
 
