@@ -254,6 +254,7 @@ struct kosdma_user {
  * @node: in the table of processes, until torn down
  * @ref: keeps the memory
  * @pid: thread group that made it, for diagnostics
+ * @uid: effective user who made it, for diagnostics
  * @published: it was entered into the table; set before anybody can see it
  * @teardown: everything of a dead process is given back here
  * @gone: it has been
@@ -271,6 +272,7 @@ struct kosdma_process {
 	struct hlist_node node;
 	struct kref ref;
 	pid_t pid;
+	kuid_t uid;
 	bool published;
 	struct work_struct teardown;
 	bool gone;
@@ -755,6 +757,11 @@ int kosdma_grant_del(const struct kosdma_grant_key *key);
 bool kosdma_grant_next(struct kosdma_grant_key *key, unsigned int *changes);
 int kosdma_grant_init(void);
 void kosdma_grant_exit(void);
+
+/* --- netlink.c ----------------------------------------------------------- */
+
+int kosdma_netlink_init(void);
+void kosdma_netlink_exit(void);
 
 /* --- mmio.c -------------------------------------------------------------- */
 

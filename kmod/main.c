@@ -38,6 +38,9 @@ static int __init kosdma_init(void)
 	ret = kosdma_buffer_init(kosdma_misc.this_device);
 	if (ret)
 		goto err_misc;
+	ret = kosdma_netlink_init();
+	if (ret)
+		goto err_misc;
 	return 0;
 
 err_misc:
@@ -54,6 +57,7 @@ err_process:
 /* Only reached when no file, no attachment and no suspect page is left. */
 static void __exit kosdma_exit(void)
 {
+	kosdma_netlink_exit();
 	misc_deregister(&kosdma_misc);
 	kosdma_process_exit();
 	kosdma_device_exit();
