@@ -9,13 +9,15 @@
 #define KOSDMA_COMPAT_H
 
 #include <linux/gfp.h>
-#include <linux/huge_mm.h>
 #include <linux/iommu.h>
 #include <linux/irqdomain.h>
 #include <linux/mm.h>
 #include <linux/mmzone.h>
 #include <linux/pci.h>
+#include <linux/slab.h>
 #include <linux/version.h>
+
+#include <net/genetlink.h>
 
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 1, 0)
 #error "kosdma needs Linux 6.1 or newer"
@@ -110,6 +112,80 @@ static inline void kosdma_free_contig(struct page *page, unsigned int order)
 	free_contig_range(page_to_pfn(page), 1UL << order);
 #endif
 }
+
+/*
+ * 6.2: struct genl_split_ops, an entry for a do and one for a dump. Before, they
+ * share one, and the policy of the do.
+ */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 2, 0)
+struct genl_split_ops {
+	int (*doit)(struct sk_buff *skb, struct genl_info *info);
+	int (*start)(struct netlink_callback *cb);
+	int (*dumpit)(struct sk_buff *skb, struct netlink_callback *cb);
+	int (*done)(struct netlink_callback *cb);
+	const struct nla_policy *policy;
+	unsigned int maxattr;
+	u8 cmd;
+	u8 internal_flags;
+	u8 flags;
+	u8 validate;
+};
+
+static inline int kosdma_genl_register(struct genl_family *family,
+				       const struct genl_split_ops *split, unsigned int nsplit)
+{
+	struct genl_ops *ops, *op;
+	unsigned int i;
+	int ret;
+
+	ops = kcalloc(nsplit, sizeof(*ops), GFP_KERNEL);
+	if (!ops)
+		return -ENOMEM;
+	for (i = 0, op = ops; i < nsplit; i++) {
+		if (i && split[i].cmd != op->cmd)
+			op++;
+		op->cmd = split[i].cmd;
+		op->flags |= split[i].flags & ~(GENL_CMD_CAP_DO | GENL_CMD_CAP_DUMP);
+		op->validate |= split[i].validate;
+		if (split[i].doit || !op->policy) {
+			op->policy = split[i].policy;
+			op->maxattr = split[i].maxattr;
+		}
+		if (split[i].doit)
+			op->doit = split[i].doit;
+		if (split[i].dumpit) {
+			op->start = split[i].start;
+			op->dumpit = split[i].dumpit;
+			op->done = split[i].done;
+		}
+	}
+	family->ops = ops;
+	family->n_ops = op - ops + 1;
+	ret = genl_register_family(family);
+	if (ret)
+		kfree(ops);
+	return ret;
+}
+
+static inline void kosdma_genl_unregister(struct genl_family *family)
+{
+	genl_unregister_family(family);
+	kfree(family->ops);
+}
+#else
+static inline int kosdma_genl_register(struct genl_family *family,
+				       const struct genl_split_ops *split, unsigned int nsplit)
+{
+	family->split_ops = split;
+	family->n_split_ops = nsplit;
+	return genl_register_family(family);
+}
+
+static inline void kosdma_genl_unregister(struct genl_family *family)
+{
+	genl_unregister_family(family);
+}
+#endif /* split_ops */
 
 /*
  * 6.12: huge entries in PFN maps (before, huge_fault is never called for them).

@@ -116,7 +116,7 @@ void kosdma_device_put(struct kosdma_device *dev)
 }
 
 /* The device of an address, with a reference, or NULL if kosdma is not bound to it. */
-static struct kosdma_device *kosdma_device_find(u32 address)
+struct kosdma_device *kosdma_device_find(u32 address)
 {
 	struct kosdma_device *dev;
 
@@ -126,11 +126,6 @@ static struct kosdma_device *kosdma_device_find(u32 address)
 		kref_get(&dev->ref);
 	mutex_unlock(&kosdma_devices_lock);
 	return dev;
-}
-
-static u32 kosdma_pci_address(struct pci_dev *pdev)
-{
-	return pci_domain_nr(pdev->bus) << 16 | pci_dev_id(pdev);
 }
 
 /* Bridges and IOMMUs are a part of the machine itself, and no device of a driver's. */
@@ -156,9 +151,19 @@ static bool kosdma_pci_driver_name(struct pci_dev *pdev, char name[KOSDMA_NAME_L
 	return driven;
 }
 
-static struct pci_dev *kosdma_pci_dev_get(u32 address)
+/* The function at an address, with a reference, or NULL. */
+struct pci_dev *kosdma_pci_dev_get(u32 address)
 {
 	return pci_get_domain_bus_and_slot(address >> 16, address >> 8 & 0xff, address & 0xff);
+}
+
+/* The address of a function, if it has one: a segment that the kernel made up is too long. */
+bool kosdma_pci_address(struct pci_dev *pdev, u32 *address)
+{
+	if (pci_domain_nr(pdev->bus) > U16_MAX)
+		return false;
+	*address = (u32)pci_domain_nr(pdev->bus) << 16 | pci_dev_id(pdev);
+	return true;
 }
 
 /* Why a device that kosdma is not bound to cannot be attached. */
@@ -254,8 +259,11 @@ int kosdma_bar_find(u64 start, u64 last, struct kosdma_bar *found)
  */
 struct kosdma_device *kosdma_device_get_bound(struct pci_dev *pdev, char name[KOSDMA_NAME_LEN])
 {
-	struct kosdma_device *dev = kosdma_device_find(kosdma_pci_address(pdev));
+	struct kosdma_device *dev = NULL;
+	u32 address;
 
+	if (kosdma_pci_address(pdev, &address))
+		dev = kosdma_device_find(address);
 	if (dev && dev->pdev == pdev)
 		return dev;
 	if (dev)
@@ -265,10 +273,29 @@ struct kosdma_device *kosdma_device_get_bound(struct pci_dev *pdev, char name[KO
 
 /* --- held ------------------------------------------------------------------ */
 
+/*
+ * Do grants let the caller have a group? It is held as a whole, and nothing but
+ * bus mastering keeps its members apart. So all that are bound to kosdma must
+ * be granted: one that is not is meant for somebody else.
+ */
+static bool kosdma_group_granted(struct kosdma_group *group)
+{
+	struct kosdma_device *dev;
+	bool granted = true;
+
+	mutex_lock(&group->lock);
+	list_for_each_entry(dev, &group->members, member_node)
+		granted = granted && kosdma_grant_allows(current_cred(), dev->address);
+	mutex_unlock(&group->lock);
+	return granted;
+}
+
 /* May the caller attach the device or have its registers? */
 int kosdma_device_may_hold(struct kosdma_device *dev)
 {
-	if (!capable(CAP_SYS_ADMIN))
+	/* The device itself may have left the group by now. */
+	if (!(kosdma_grant_allows(current_cred(), dev->address) &&
+	      kosdma_group_granted(dev->group)) && !capable(CAP_SYS_ADMIN))
 		return -EPERM;
 	if (!dev->group->iommu) {
 		if (!kosdma_direct_allowed())
@@ -708,10 +735,11 @@ found:
 static int kosdma_pci_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 {
 	struct kosdma_device *dev;
+	u32 address;
 	int ret;
 
-	/* An address of the ABI has 16 bits for the segment. */
-	if (kosdma_pci_is_machine(pdev) || pci_domain_nr(pdev->bus) > U16_MAX)
+	/* Without an address nobody could name it, or worse, it would have that of another. */
+	if (kosdma_pci_is_machine(pdev) || !kosdma_pci_address(pdev, &address))
 		return -EINVAL;
 	dev = kzalloc(sizeof(*dev), GFP_KERNEL);
 	if (!dev)
@@ -723,7 +751,7 @@ static int kosdma_pci_probe(struct pci_dev *pdev, const struct pci_device_id *id
 		return -ENOMEM;
 	}
 	dev->pdev = pci_dev_get(pdev);
-	dev->address = kosdma_pci_address(pdev);
+	dev->address = address;
 	INIT_LIST_HEAD(&dev->regions);
 	INIT_LIST_HEAD(&dev->suspect_node);
 	pci_set_drvdata(pdev, dev);

@@ -12,7 +12,8 @@
  *           kosdma_object::tree
  *
  * Leaves, taken below any of them: the claim table (mmio.c), the device table
- * (device.c), the quarantine (access.c), the user table (process.c).
+ * (device.c), the grants (grant.c), the quarantine (access.c), the user table
+ * (process.c).
  * Apart from them: mmap_lock > kosdma_mapping::rwsem (leaf).
  *
  * Two counts, never mixed. kosdma_object::ref keeps memory alive.
@@ -253,6 +254,7 @@ struct kosdma_user {
  * @node: in the table of processes, until torn down
  * @ref: keeps the memory
  * @pid: thread group that made it, for diagnostics
+ * @uid: effective user who made it, for diagnostics
  * @published: it was entered into the table; set before anybody can see it
  * @teardown: everything of a dead process is given back here
  * @gone: it has been
@@ -270,6 +272,7 @@ struct kosdma_process {
 	struct hlist_node node;
 	struct kref ref;
 	pid_t pid;
+	kuid_t uid;
 	bool published;
 	struct work_struct teardown;
 	bool gone;
@@ -670,6 +673,9 @@ bool kosdma_direct_allowed(void);
 bool kosdma_unsafe_interrupts_allowed(void);
 int kosdma_bar_find(u64 start, u64 last, struct kosdma_bar *found);
 struct kosdma_device *kosdma_device_get_bound(struct pci_dev *pdev, char name[KOSDMA_NAME_LEN]);
+struct pci_dev *kosdma_pci_dev_get(u32 address);
+bool kosdma_pci_address(struct pci_dev *pdev, u32 *address);
+struct kosdma_device *kosdma_device_find(u32 address);
 void kosdma_device_put(struct kosdma_device *dev);
 int kosdma_device_lock_for(struct kosdma_device *dev, struct kosdma_process *process);
 void kosdma_device_unlock(struct kosdma_device *dev);
@@ -723,6 +729,39 @@ int kosdma_claim_add(struct kosdma_claim *claim, struct kosdma_claimant *other,
 		     struct kosdma_object **owner);
 void kosdma_claim_remove(struct kosdma_claim *claim);
 bool kosdma_claim_overlaps(unsigned long start, unsigned long last);
+
+/* --- grant.c ------------------------------------------------------------- */
+
+enum kosdma_grant_kind {
+	KOSDMA_GRANT_ANY = 0,	/* none has this; it comes before the others */
+	KOSDMA_GRANT_USER,
+	KOSDMA_GRANT_GROUP,
+};
+
+/**
+ * struct kosdma_grant_key - who may have which device
+ * @address: as in struct kosdma_device
+ * @kind: an enum kosdma_grant_kind
+ * @id: kernel id of the user or group
+ */
+struct kosdma_grant_key {
+	u32 address;
+	u32 kind;
+	u32 id;
+};
+
+bool kosdma_grant_names(const struct kosdma_grant_key *key, const struct cred *cred);
+bool kosdma_grant_allows(const struct cred *cred, u32 address);
+int kosdma_grant_add(const struct kosdma_grant_key *key);
+int kosdma_grant_del(const struct kosdma_grant_key *key);
+bool kosdma_grant_next(struct kosdma_grant_key *key, unsigned int *changes);
+int kosdma_grant_init(void);
+void kosdma_grant_exit(void);
+
+/* --- netlink.c ----------------------------------------------------------- */
+
+int kosdma_netlink_init(void);
+void kosdma_netlink_exit(void);
 
 /* --- mmio.c -------------------------------------------------------------- */
 

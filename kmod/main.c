@@ -26,13 +26,19 @@ static int __init kosdma_init(void)
 	ret = kosdma_process_init();
 	if (ret)
 		return ret;
-	ret = kosdma_device_init();
+	ret = kosdma_grant_init();
 	if (ret)
 		goto err_process;
+	ret = kosdma_device_init();
+	if (ret)
+		goto err_grant;
 	ret = misc_register(&kosdma_misc);
 	if (ret)
 		goto err_device;
 	ret = kosdma_buffer_init(kosdma_misc.this_device);
+	if (ret)
+		goto err_misc;
+	ret = kosdma_netlink_init();
 	if (ret)
 		goto err_misc;
 	return 0;
@@ -41,6 +47,8 @@ err_misc:
 	misc_deregister(&kosdma_misc);
 err_device:
 	kosdma_device_exit();
+err_grant:
+	kosdma_grant_exit();
 err_process:
 	kosdma_process_exit();
 	return ret;
@@ -49,9 +57,11 @@ err_process:
 /* Only reached when no file, no attachment and no suspect page is left. */
 static void __exit kosdma_exit(void)
 {
+	kosdma_netlink_exit();
 	misc_deregister(&kosdma_misc);
 	kosdma_process_exit();
 	kosdma_device_exit();
+	kosdma_grant_exit();
 	kosdma_handle_exit();
 }
 

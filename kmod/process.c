@@ -299,6 +299,7 @@ struct kosdma_process *kosdma_process_current(void)
 	INIT_LIST_HEAD(&process->devices);
 	INIT_WORK(&process->teardown, kosdma_process_teardown);
 	process->pid = task_tgid_nr(current);
+	process->uid = current_euid();
 	process->mn.ops = &kosdma_process_mn_ops;
 	process->mm = mm;
 	mmgrab(mm);

@@ -394,7 +394,9 @@ struct kosdma_domain_create {
  * Attach a device to a domain and switch its bus mastering on; detach switches
  * it off and waits until the device is quiet.
  *
- * Errors of attach: ENODEV, EPERM, EUNATCH (bound to no driver), EBUSY (a
+ * Errors of attach: ENODEV, EPERM (neither CAP_SYS_ADMIN nor a grant for it and
+ * for the members of its group; without an IOMMU, no CAP_SYS_RAWIO; the
+ * firmware wants its memory reached), EUNATCH (bound to no driver), EBUSY (a
  * kernel driver has it or a member of its group; it is attached; another
  * process holds its group; a member of its group is in another domain), EBADFD
  * (an address already reported would have to change), EDQUOT (IOVA window),
@@ -490,9 +492,10 @@ enum kosdma_region_flags {
  * that the caller holds or may hold, or any that is neither RAM nor in use,
  * with CAP_SYS_RAWIO and no lockdown.
  *
- * Errors: EINVAL, EPERM, EEXIST (claimed by user code or a kernel driver),
- * EBUSY (the device is held by another process), EUNATCH (bound to no driver),
- * EOPNOTSUPP (flags), EDQUOT (objects), ETIMEDOUT, ENOMEM, EMFILE, ENFILE.
+ * Errors: EINVAL, EPERM (as for attach, or a range that nobody may have),
+ * EEXIST (claimed by user code or a kernel driver), EBUSY (the device is held
+ * by another process), EUNATCH (bound to no driver), EOPNOTSUPP (flags), EDQUOT
+ * (objects), ETIMEDOUT, ENOMEM, EMFILE, ENFILE.
  */
 struct kosdma_region_register {
 	__u32 size;

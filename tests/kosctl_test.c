@@ -1,0 +1,461 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * kosctl: what it prints, word for word, how it exits, and that it does what it
+ * says. In the texts, @BDF stands for the device, @GROUP for its IOMMU group
+ * and @PID for the process that holds it.
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "harness.h"
+#include "lib/buffer.h"
+#include "lib/edu.h"
+#include "lib/probe.h"
+
+#define DEVICE "/sys/bus/pci/devices/@BDF"
+
+enum {
+	DONE = 0,
+	REFUSED = 1,
+	USAGE = 2,
+	TEXT_MAX = 8192,
+	WORDS_MAX = 8,
+};
+
+FIXTURE(kosctl)
+{
+	struct edu edu;
+	char group[16];
+	char program[256];
+	pid_t holder;
+	int sync[2];
+};
+
+/* Beside the tests, or where installed programs are. */
+static void find_program(char path[256])
+{
+	ssize_t len = readlink("/proc/self/exe", path, 200);
+	char *slash;
+
+	ASSERT_GT(len, 0);
+	path[len] = '\0';
+	slash = strrchr(path, '/');
+	strcpy(slash, "/../tools/kosctl");
+	if (access(path, X_OK))
+		strcpy(path, "kosctl");
+}
+
+static void unbind(const struct edu *edu)
+{
+	char driver[64], path[128];
+
+	probe_driver(edu->path, driver);
+	if (driver[0]) {
+		snprintf(path, sizeof(path), "/sys/bus/pci/drivers/%s/unbind", driver);
+		ASSERT_TRUE(probe_write_file(path, strrchr(edu->path, '/') + 1));
+	}
+	snprintf(path, sizeof(path), "%s/driver_override", edu->path);
+	ASSERT_TRUE(probe_write_file(path, "\n"));
+}
+
+/* Runs kosctl with the words of a command line. Returns its exit status. */
+static int run(const struct fixture_data_kosctl *self, const char *line, char out[TEXT_MAX],
+	       char err[TEXT_MAX])
+{
+	char *words[WORDS_MAX + 2] = { (char *)self->program }, *copy = strdup(line), *word;
+	FILE *files[2] = { tmpfile(), tmpfile() };
+	char *texts[2] = { out, err };
+	int nr = 1, status;
+	pid_t pid;
+
+	ASSERT_NOT_NULL(files[0]);
+	ASSERT_NOT_NULL(files[1]);
+	for (word = strtok(copy, " "); word && nr <= WORDS_MAX; word = strtok(NULL, " "))
+		words[nr++] = strcmp(word, "@BDF") ? word : strrchr(self->edu.path, '/') + 1;
+	pid = test_fork();
+	if (!pid) {
+		dup2(fileno(files[0]), STDOUT_FILENO);
+		dup2(fileno(files[1]), STDERR_FILENO);
+		execvp(words[0], words);
+		_exit(127);
+	}
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	ASSERT_TRUE(WIFEXITED(status));
+	for (int i = 0; i < 2; i++) {
+		size_t len;
+
+		rewind(files[i]);
+		len = fread(texts[i], 1, TEXT_MAX - 1, files[i]);
+		texts[i][len] = '\0';
+		fclose(files[i]);
+	}
+	free(copy);
+	if (WEXITSTATUS(status) == 127)
+		SKIP("needs kosctl, beside the tests or in PATH");
+	return WEXITSTATUS(status);
+}
+
+/* The text with the words for @... put in. */
+static void expand(const struct fixture_data_kosctl *self, const char *text, char out[TEXT_MAX])
+{
+	const struct {
+		const char *word;
+		char value[32];
+	} words[] = {
+		{ "@BDF", "" }, { "@GROUP", "" }, { "@PID", "" },
+	};
+	size_t len = 0;
+
+	while (*text && len < TEXT_MAX - 64) {
+		size_t i;
+
+		for (i = 0; i < ARRAY_SIZE(words); i++)
+			if (!strncmp(text, words[i].word, strlen(words[i].word)))
+				break;
+		if (i == 0)
+			len += sprintf(out + len, "%s", strrchr(self->edu.path, '/') + 1);
+		else if (i == 1)
+			len += sprintf(out + len, "%s", self->group);
+		else if (i == 2)
+			len += sprintf(out + len, "%d", self->holder);
+		else
+			out[len++] = *text;
+		text += i < ARRAY_SIZE(words) ? strlen(words[i].word) : 1;
+	}
+	out[len] = '\0';
+}
+
+/* Exactly this is printed; NULL: anything. */
+static void expect(const struct fixture_data_kosctl *self, const char *line, int status,
+		   const char *out, const char *err)
+{
+	static char seen[2][TEXT_MAX], wanted[TEXT_MAX];
+
+	test_context("kosctl %s", line);
+	EXPECT_EQ(status, run(self, line, seen[0], seen[1]));
+	if (out) {
+		expand(self, out, wanted);
+		EXPECT_STREQ(wanted, seen[0]);
+	}
+	if (err) {
+		expand(self, err, wanted);
+		EXPECT_STREQ(wanted, seen[1]);
+	}
+	test_context("%s", "");
+}
+
+FIXTURE_SETUP(kosctl)
+{
+	static char out[TEXT_MAX], err[TEXT_MAX];
+	char path[128], link[128];
+	ssize_t len;
+
+	probe_require_module();
+	if (geteuid())
+		SKIP("needs root");
+	edu_require(&self->edu, 0);
+	find_program(self->program);
+	/* Some kernels give a device its IOMMU group when a driver first comes. */
+	run(self, "bind @BDF", out, err);
+	snprintf(path, sizeof(path), "%s/iommu_group", self->edu.path);
+	len = readlink(path, link, sizeof(link) - 1);
+	link[len > 0 ? len : 0] = '\0';
+	snprintf(self->group, sizeof(self->group), "%.15s",
+		 len > 0 ? strrchr(link, '/') + 1 : "-");
+	unbind(&self->edu);
+	expect(self, "revoke-grant @BDF --all", REFUSED, "",
+	       "kosctl: there is no such grant (No such file or directory)\n");
+}
+
+FIXTURE_TEARDOWN(kosctl)
+{
+	char out[TEXT_MAX], err[TEXT_MAX];
+
+	run(self, "revoke-grant @BDF --all", out, err);
+	unbind(&self->edu);
+}
+
+/* ---- the command line ---- */
+
+TEST_F(kosctl, wrong_command_lines_are_told_precisely_and_exit_2)
+{
+	static const struct {
+		const char *line;
+		const char *err;
+	} lines[] = {
+		{ "", "kosctl: which command?\n'kosctl --help' lists them\n" },
+		{ "lis", "kosctl: there is no command 'lis'\n'kosctl --help' lists them\n" },
+		{ "list", "kosctl: 'list' what?\n'kosctl --help' lists them\n" },
+		{ "list dev",
+		  "kosctl: 'list' what? there is no 'dev'\n'kosctl --help' lists them\n" },
+		{ "list devices 1", "kosctl: '1' is one word too many\n"
+				    "usage: kosctl list devices [--bdf BDF] [-j]\n" },
+		{ "grants --all",
+		  "kosctl: 'grants' takes no --all\nusage: kosctl grants [--bdf BDF] [-j]\n" },
+		{ "grant", "kosctl: 'grant' needs the address of a device\n"
+			   "usage: kosctl grant BDF {--user U | --group G}\n" },
+		{ "grant @BDF", "kosctl: 'grant' needs exactly one of its options\n"
+				"usage: kosctl grant BDF {--user U | --group G}\n" },
+		{ "grant @BDF --user 1 --group 1",
+		  "kosctl: 'grant' needs exactly one of its options\n"
+		  "usage: kosctl grant BDF {--user U | --group G}\n" },
+		{ "grant @BDF --user 1 --user 2", "kosctl: --user is given twice\n" },
+		{ "grant @BDF --us 1", "kosctl: there is no option '--us'\n" },
+		{ "grant @BDF --user nosuchuser", "kosctl: there is no user 'nosuchuser'\n" },
+		{ "grant @BDF --group nosuchgroup", "kosctl: there is no group 'nosuchgroup'\n" },
+		{ "grant @BDF --user 4294967295", "kosctl: there is no user '4294967295'\n" },
+		{ "grant @BDF --user 1x", "kosctl: there is no user '1x'\n" },
+		{ "grant 8 --user 1", "kosctl: '8' is no PCI address\n" },
+		{ "grant 00:08 --user 1", "kosctl: '00:08' is no PCI address\n" },
+		{ "grant 00:08.8 --user 1", "kosctl: '00:08.8' is no PCI address\n" },
+		{ "grant 00:20.0 --user 1", "kosctl: '00:20.0' is no PCI address\n" },
+		{ "grant 100:08.0 --user 1", "kosctl: '100:08.0' is no PCI address\n" },
+		{ "grant 10000:00:08.0 --user 1", "kosctl: '10000:00:08.0' is no PCI address\n" },
+		{ "grant 00:08.0x --user 1", "kosctl: '00:08.0x' is no PCI address\n" },
+		{ "grant 00:-8.0 --user 1", "kosctl: '00:-8.0' is no PCI address\n" },
+		{ "list devices --bdf x", "kosctl: 'x' is no PCI address\n" },
+		{ "bind @BDF --user 1", "kosctl: 'bind' takes no --user\n"
+					"usage: kosctl bind BDF [--force] [--dry-run]\n" },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(lines); i++)
+		expect(self, lines[i].line, USAGE, "", lines[i].err);
+}
+
+TEST_F(kosctl, help_lists_the_commands)
+{
+	static char out[TEXT_MAX], err[TEXT_MAX];
+
+	EXPECT_EQ(DONE, run(self, "--help", out, err));
+	EXPECT_EQ(0, strncmp(out, "usage: kosctl COMMAND\n", 22));
+	EXPECT_NOT_NULL(strstr(out, "\n  kosctl revoke-grant BDF {"));
+	EXPECT_STREQ("", err);
+}
+
+/* ---- grants ---- */
+
+TEST_F(kosctl, grants_are_given_shown_and_taken_back)
+{
+	expect(self, "grants", DONE, "BDF  KIND  ID  NAME\n", "");
+	expect(self, "grants -j", DONE, "[\n]\n", "");
+	expect(self, "grant @BDF --user 4321", DONE, "", NULL);
+	expect(self, "grant @BDF --group nogroup", DONE, "", NULL);
+	expect(self, "grant @BDF --user 4321", REFUSED, "",
+	       "kosctl: it is granted already (File exists)\n");
+	expect(self, "grants", DONE,
+	       "BDF           KIND   ID     NAME\n"
+	       "@BDF  user   4321   -\n"
+	       "@BDF  group  65534  nogroup\n",
+	       "");
+	expect(self, "grants --json --bdf @BDF", DONE,
+	       "[\n"
+	       "{\"bdf\":\"@BDF\",\"kind\":\"user\",\"id\":4321,\"name\":null},\n"
+	       "{\"bdf\":\"@BDF\",\"kind\":\"group\",\"id\":65534,\"name\":\"nogroup\"}\n"
+	       "]\n",
+	       "");
+	expect(self, "grants --bdf ff:1f.7", DONE, "BDF  KIND  ID  NAME\n", "");
+	expect(self, "revoke-grant @BDF --group 65534", DONE, "", "");
+	expect(self, "grants", DONE,
+	       "BDF           KIND  ID    NAME\n"
+	       "@BDF  user  4321  -\n",
+	       "");
+	expect(self, "revoke-grant @BDF --all", DONE, "", "");
+	expect(self, "grants", DONE, "BDF  KIND  ID  NAME\n", "");
+	expect(self, "grant ff:1f.7 --user 1", REFUSED, "",
+	       "kosctl: there is no such PCI function (No such device)\n");
+}
+
+TEST_F(kosctl, administration_without_privilege_exits_1)
+{
+	IN_CHILD {
+		probe_become_nobody();
+		expect(self, "grant @BDF --user 1", REFUSED, "",
+		       "kosctl: it takes CAP_SYS_ADMIN in the initial user namespace, of the sender and of who opened the socket (Operation not permitted)\n");
+		expect(self, "bind @BDF", REFUSED,
+		       "writing 'kosdma' to " DEVICE "/driver_override\n",
+		       "kosctl: " DEVICE "/driver_override: Permission denied\n");
+		expect(self, "grants", DONE, "BDF  KIND  ID  NAME\n", "");
+	}
+}
+
+/* ---- devices ---- */
+
+TEST_F(kosctl, device_is_listed_as_text_and_json)
+{
+	static char text[TEXT_MAX], err[TEXT_MAX];
+	bool translated = edu_translated(&self->edu);
+
+	if (!translated)
+		SKIP("the texts are those of a device behind an IOMMU");
+	expect(self, "list devices -j --bdf @BDF", DONE,
+	       "[\n"
+	       "{\"bdf\":\"@BDF\",\"driver\":null,\"iommu_group\":@GROUP,\"owner_pid\":null,\"owner_uid\":null,\"state\":[\"translated\"]}\n"
+	       "]\n",
+	       "");
+	expect(self, "bind @BDF", DONE, NULL, NULL);
+	expect(self, "list devices -j --bdf @BDF", DONE,
+	       "[\n"
+	       "{\"bdf\":\"@BDF\",\"driver\":\"kosdma\",\"iommu_group\":@GROUP,\"owner_pid\":null,\"owner_uid\":null,\"state\":[\"bound\",\"translated\"]}\n"
+	       "]\n",
+	       "");
+	EXPECT_EQ(DONE, run(self, "list devices", text, err));
+	EXPECT_NOT_NULL(strstr(text, "BDF           DRIVER"));
+	EXPECT_NOT_NULL(strstr(text, "  bound,translated\n"));
+	expect(self, "list devices --bdf ff:1f.7", REFUSED, "",
+	       "kosctl: there is no such PCI function (No such device)\n");
+}
+
+static void hold(struct fixture_data_kosctl *self)
+{
+	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_STREAM, 0, self->sync));
+	self->holder = test_fork();
+	if (!self->holder) {
+		ASSERT_OK(KnIommuAttachDevice(self->edu.bdf));
+		probe_signal(self->sync[1]);
+		probe_await(self->sync[1]);
+		test_child_exit();
+	}
+	probe_await(self->sync[0]);
+}
+
+TEST_F(kosctl, unbind_refuses_a_held_device_unless_forced)
+{
+	expect(self, "bind @BDF", DONE,
+	       "writing 'kosdma' to " DEVICE "/driver_override\n"
+	       "writing '@BDF' to /sys/bus/pci/drivers_probe\n",
+	       NULL);
+	expect(self, "bind @BDF", DONE, "@BDF is bound to kosdma already\n", "");
+	hold(self);
+	expect(self, "unbind @BDF", REFUSED, "",
+	       "kosctl: @BDF is in use: process @PID holds its group\n"
+	       "kosctl: @BDF is left as it is; --force takes it nevertheless\n");
+	EXPECT_TRUE(probe_bus_master(self->edu.path));
+	expect(self, "unbind @BDF --force --dry-run", DONE,
+	       "would write '@BDF' to /sys/bus/pci/drivers/kosdma/unbind\n"
+	       "would write '' to " DEVICE "/driver_override\n"
+	       "would write '@BDF' to /sys/bus/pci/drivers_probe\n",
+	       "kosctl: @BDF is in use: process @PID holds its group\n");
+	EXPECT_TRUE(probe_bus_master(self->edu.path));
+	expect(self, "unbind @BDF --force", DONE,
+	       "writing '@BDF' to /sys/bus/pci/drivers/kosdma/unbind\n"
+	       "writing '' to " DEVICE "/driver_override\n"
+	       "writing '@BDF' to /sys/bus/pci/drivers_probe\n",
+	       "kosctl: @BDF is in use: process @PID holds its group\n");
+	EXPECT_FALSE(probe_bus_master(self->edu.path));
+	probe_signal(self->sync[0]);
+	test_wait(self->holder);
+	expect(self, "unbind @BDF", REFUSED, "",
+	       "kosctl: @BDF is not bound to kosdma: no driver has it\n");
+}
+
+static bool modprobe(const char *module)
+{
+	char command[64];
+
+	snprintf(command, sizeof(command), "modprobe %s 2>/dev/null", module);
+	return !system(command);
+}
+
+TEST_F(kosctl, bind_refuses_a_device_of_a_kernel_driver_unless_forced)
+{
+	char path[128], driver[64];
+
+	if (access("/sys/bus/pci/drivers/pci-stub", F_OK) && !modprobe("pci-stub"))
+		SKIP("needs the kernel's pci-stub driver");
+	snprintf(path, sizeof(path), "%s/driver_override", self->edu.path);
+	ASSERT_TRUE(probe_write_file(path, "pci-stub"));
+	probe_write_file("/sys/bus/pci/drivers_probe", strrchr(self->edu.path, '/') + 1);
+	expect(self, "bind @BDF", REFUSED, "",
+	       "kosctl: @BDF is in use: driver pci-stub has it\n"
+	       "kosctl: @BDF is left as it is; --force takes it nevertheless\n");
+	expect(self, "bind @BDF --force --dry-run", DONE,
+	       "would write 'kosdma' to " DEVICE "/driver_override\n"
+	       "would write '@BDF' to " DEVICE "/driver/unbind\n"
+	       "would write '@BDF' to /sys/bus/pci/drivers_probe\n",
+	       NULL);
+	probe_driver(self->edu.path, driver);
+	EXPECT_STREQ("pci-stub", driver);
+	expect(self, "bind @BDF --force", DONE, NULL, NULL);
+	probe_driver(self->edu.path, driver);
+	EXPECT_STREQ("kosdma", driver);
+}
+
+/* A bridge, which kosdma does not take: all is as it was. */
+TEST_F(kosctl, device_that_is_not_taken_is_left_as_it_was)
+{
+	char text[64] = "";
+	FILE *f;
+
+	if (access("/sys/bus/pci/devices/0000:00:00.0", F_OK))
+		SKIP("needs a host bridge at 00:00.0");
+	expect(self, "bind 00:00.0", REFUSED, NULL,
+	       "kosctl: 0000:00:00.0 was not bound: no driver has it\n");
+	f = fopen("/sys/bus/pci/devices/0000:00:00.0/driver_override", "re");
+	ASSERT_NOT_NULL(f);
+	EXPECT_NOT_NULL(fgets(text, sizeof(text), f));
+	EXPECT_TRUE(!strcmp(text, "(null)\n") || !strcmp(text, "\n"));
+	fclose(f);
+}
+
+/* ---- disks ---- */
+
+/* Only a disk that was made for this, as its serial number says, is erased. */
+static const char *scratch_disk(char path[64])
+{
+	ssize_t len;
+	char link[256], serial[64] = "", *slash;
+	FILE *f;
+
+	if (access("/dev/nvme0n1", F_OK))
+		modprobe("nvme");
+	for (int i = 0; i < 50 && access("/dev/nvme0n1", F_OK); i++)
+		usleep(100000);
+	f = fopen("/sys/class/nvme/nvme0/serial", "re");
+	if (!f)
+		return NULL;
+	if (!fgets(serial, sizeof(serial), f))
+		serial[0] = '\0';
+	fclose(f);
+	if (strncmp(serial, "kosdma-scratch", 14))
+		return NULL;
+	len = readlink("/sys/class/nvme/nvme0/device", link, sizeof(link) - 1);
+	if (len <= 0)
+		return NULL;
+	link[len] = '\0';
+	slash = strrchr(link, '/');
+	snprintf(path, 64, "%.63s", slash + 1);
+	return path;
+}
+
+TEST_F(kosctl, bind_names_the_mounted_disk_behind_a_device)
+{
+	static char line[128], out[TEXT_MAX], err[TEXT_MAX];
+	const char *bdf;
+	char name[64];
+
+	bdf = scratch_disk(name);
+	if (!bdf)
+		SKIP("needs an nvme disk with the serial number kosdma-scratch");
+	if (system("mke2fs /dev/nvme0n1 >/dev/null 2>&1") || mkdir("/run/disk", 0700) ||
+	    mount("/dev/nvme0n1", "/run/disk", "ext2", 0, NULL))
+		SKIP("needs ext2");
+	snprintf(line, sizeof(line), "bind %s", bdf);
+	EXPECT_EQ(REFUSED, run(self, line, out, err));
+	EXPECT_NOT_NULL(strstr(err, "driver nvme has it\n"));
+	EXPECT_NOT_NULL(strstr(err, "kosctl: nvme0n1 is in use: it is mounted or swapped on\n"));
+	EXPECT_STREQ("", out);
+	EXPECT_ERRNO(0, umount("/run/disk"));
+	rmdir("/run/disk");
+	EXPECT_EQ(REFUSED, run(self, line, out, err));
+	EXPECT_NULL(strstr(err, "mounted"));
+}
+
+TEST_HARNESS_MAIN

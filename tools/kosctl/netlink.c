@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: MIT
+#define _GNU_SOURCE
+#include "kosctl.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include <linux/netlink.h>
+#include <netlink/genl/ctrl.h>
+#include <netlink/msg.h>
+
+enum {
+	DUMP_TRIES = 10, /* a dump that the kernel calls inconsistent is read again */
+	MAX_ATTRS = 63,
+};
+
+struct exchange {
+	const struct nla_policy *policy;
+	int maxattr;
+	reply_fn *reply;
+	void *arg;
+	bool done;
+	int error; /* errno of the kernel's refusal */
+	char text[256]; /* and its words */
+};
+
+static struct nl_sock *sock;
+static int family;
+
+/* Connect, once. Returns 0 or an exit status, having complained. */
+static int connect_family(void)
+{
+	int on = 1, ret;
+
+	if (sock)
+		return 0;
+	sock = nl_socket_alloc();
+	if (!sock || genl_connect(sock)) {
+		complain("cannot open a netlink socket: %m");
+		return EXIT_REFUSED;
+	}
+	/* Old kernels lack these; refusals are then told by their errno only. */
+	setsockopt(nl_socket_get_fd(sock), SOL_NETLINK, NETLINK_EXT_ACK, &on, sizeof(on));
+	setsockopt(nl_socket_get_fd(sock), SOL_NETLINK, NETLINK_CAP_ACK, &on, sizeof(on));
+	setsockopt(nl_socket_get_fd(sock), SOL_NETLINK, NETLINK_GET_STRICT_CHK, &on, sizeof(on));
+	ret = genl_ctrl_resolve(sock, KOSDMA_FAMILY_NAME);
+	if (ret < 0) {
+		complain("kosdma is not loaded, or this is not the initial network namespace");
+		nl_socket_free(sock);
+		sock = NULL;
+		return EXIT_NO_MODULE;
+	}
+	family = ret;
+	return 0;
+}
+
+struct nl_msg *request_new(uint8_t cmd, bool dump)
+{
+	struct nl_msg *msg = nlmsg_alloc();
+	int ret = connect_family();
+
+	if (ret) {
+		nlmsg_free(msg);
+		exit(ret);
+	}
+	if (!msg || !genlmsg_put(msg, NL_AUTO_PORT, NL_AUTO_SEQ, family, 0,
+				 dump ? NLM_F_DUMP : NLM_F_ACK, cmd, KOSDMA_FAMILY_VERSION)) {
+		complain("out of memory");
+		exit(EXIT_REFUSED);
+	}
+	return msg;
+}
+
+/* The words of an extended acknowledgment, whose attributes begin at @data. */
+static void take_words(struct exchange *exchange, void *data, int len)
+{
+	struct nlattr *attrs[NLMSGERR_ATTR_MAX + 1];
+
+	if (!nla_parse(attrs, NLMSGERR_ATTR_MAX, data, len, NULL) && attrs[NLMSGERR_ATTR_MSG])
+		nla_strlcpy(exchange->text, attrs[NLMSGERR_ATTR_MSG], sizeof(exchange->text));
+}
+
+static int on_error(struct sockaddr_nl *from, struct nlmsgerr *err, void *arg)
+{
+	struct nlmsghdr *hdr = (struct nlmsghdr *)((char *)err - NLMSG_HDRLEN);
+	struct exchange *exchange = arg;
+	int skip = sizeof(*err);
+
+	(void)from;
+	exchange->done = true;
+	exchange->error = -err->error;
+	if (!(hdr->nlmsg_flags & NLM_F_CAPPED))
+		skip += NLMSG_ALIGN(err->msg.nlmsg_len) - NLMSG_HDRLEN;
+	if (hdr->nlmsg_flags & NLM_F_ACK_TLVS && nlmsg_datalen(hdr) > skip)
+		take_words(exchange, (char *)nlmsg_data(hdr) + skip, nlmsg_datalen(hdr) - skip);
+	return NL_STOP;
+}
+
+/* A dump ends with a number that says whether it failed. */
+static int on_finish(struct nl_msg *msg, void *arg)
+{
+	struct nlmsghdr *hdr = nlmsg_hdr(msg);
+	struct exchange *exchange = arg;
+	int error;
+
+	exchange->done = true;
+	if (nlmsg_datalen(hdr) < (int)sizeof(error))
+		return NL_OK;
+	memcpy(&error, nlmsg_data(hdr), sizeof(error));
+	if (error < 0) {
+		exchange->error = -error;
+		if (hdr->nlmsg_flags & NLM_F_ACK_TLVS)
+			take_words(exchange, (char *)nlmsg_data(hdr) + sizeof(error),
+				   nlmsg_datalen(hdr) - (int)sizeof(error));
+	}
+	return NL_OK;
+}
+
+static int on_ack(struct nl_msg *msg, void *arg)
+{
+	struct exchange *exchange = arg;
+
+	(void)msg;
+	exchange->done = true;
+	return NL_STOP;
+}
+
+static int on_valid(struct nl_msg *msg, void *arg)
+{
+	struct nlattr *attrs[MAX_ATTRS + 1];
+	struct exchange *exchange = arg;
+
+	if (exchange->reply && !genlmsg_parse(nlmsg_hdr(msg), 0, attrs, exchange->maxattr,
+					      (struct nla_policy *)exchange->policy))
+		exchange->reply(attrs, exchange->arg);
+	return NL_OK;
+}
+
+/* Send, and receive until the end or the acknowledgment. Returns a code of libnl. */
+static int exchange_once(struct nl_msg *msg, struct nl_cb *cb, struct exchange *exchange)
+{
+	int ret;
+
+	nlmsg_hdr(msg)->nlmsg_seq = NL_AUTO_SEQ;
+	exchange->done = false;
+	ret = nl_send_auto(sock, msg);
+	while (ret >= 0 && !exchange->done)
+		ret = nl_recvmsgs(sock, cb);
+	return ret;
+}
+
+int request_send(struct nl_msg *msg, const struct nla_policy *policy, int maxattr, reply_fn *reply,
+		 void *arg)
+{
+	struct exchange exchange = {
+		.policy = policy, .maxattr = maxattr, .reply = reply, .arg = arg,
+	};
+	struct nl_cb *cb = nl_cb_alloc(NL_CB_DEFAULT);
+	int ret, tries = 0;
+
+	if (!cb || maxattr > MAX_ATTRS) {
+		complain("out of memory");
+		exit(EXIT_REFUSED);
+	}
+	nl_cb_set(cb, NL_CB_VALID, NL_CB_CUSTOM, on_valid, &exchange);
+	nl_cb_set(cb, NL_CB_FINISH, NL_CB_CUSTOM, on_finish, &exchange);
+	nl_cb_set(cb, NL_CB_ACK, NL_CB_CUSTOM, on_ack, &exchange);
+	nl_cb_err(cb, NL_CB_CUSTOM, on_error, &exchange);
+	do {
+		if (tries && reply)
+			reply(NULL, arg);
+		ret = exchange_once(msg, cb, &exchange);
+	} while (ret == -NLE_DUMP_INTR && ++tries < DUMP_TRIES);
+	nl_cb_put(cb);
+	nlmsg_free(msg);
+
+	if (exchange.error && exchange.text[0])
+		complain("%s (%s)", exchange.text, strerror(exchange.error));
+	else if (exchange.error)
+		complain("%s", strerror(exchange.error));
+	else if (ret == -NLE_DUMP_INTR)
+		complain("it changes faster than it can be read");
+	else if (ret < 0)
+		complain("netlink: %s", nl_geterror(ret));
+	else
+		return 0;
+	return EXIT_REFUSED;
+}
