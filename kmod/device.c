@@ -253,9 +253,10 @@ int kosdma_bar_find(u64 start, u64 last, struct kosdma_bar *found)
 /**
  * kosdma_device_get_bound() - the device of a PCI function, if kosdma has it
  * @pdev: function
+ * @name: gets the name of the driver that has it
  *
  * Return: the device, with a reference; -EUNATCH if no driver has it; -EBUSY if
- * another one has, whose name is @name then.
+ * another one has.
  */
 struct kosdma_device *kosdma_device_get_bound(struct pci_dev *pdev, char name[KOSDMA_NAME_LEN])
 {

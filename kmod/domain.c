@@ -130,7 +130,7 @@ static int kosdma_hwdom_fault(struct iommu_domain *iommu, struct device *dev, un
 	struct kosdma_domain *domain = data;
 
 	atomic64_inc(&domain->faults);
-	return -ENOSYS;
+	return -EFAULT;
 }
 
 /* A new page table for @dev, attached to its group, and empty. */

@@ -11,7 +11,9 @@ extern bool kosdma_inject_unquiet;	/* a device is not quiet when it leaves */
 
 #define kosdma_inject(fault) READ_ONCE(kosdma_inject_##fault)
 #else
-#define kosdma_inject(fault) false
+#define kosdma_inject_unquiet false
+
+#define kosdma_inject(fault) kosdma_inject_##fault
 #endif
 
 #endif /* KOSDMA_INJECT_H */

@@ -627,7 +627,8 @@ struct kosdma_group {
  * @mask: last address that it can emit (domain->lock too)
  * @regions: registrations in its BARs
  * @suspect: has left a direct domain without being proven quiet; guarded by the
- *	quarantine's lock, and @suspect_node with it, which holds a reference
+ *	quarantine's lock
+ * @suspect_node: in the list of suspects, with a reference; the same lock
  *
  * Fields without a note are guarded by group->lock.
  */

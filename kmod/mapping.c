@@ -45,7 +45,6 @@ struct kosdma_cursor {
 static struct kosdma_piece kosdma_mapping_piece(struct kosdma_mapping *mapping,
 						struct kosdma_cursor *cursor, u64 offset, u64 max)
 {
-
 	if (!kosdma_mapping_is_buffer(mapping)) {
 		struct kosdma_region *region = to_region(mapping->use.obj);
 
