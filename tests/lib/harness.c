@@ -226,7 +226,12 @@ static int kmsg_open(const char *name)
 	if (fd >= 0)
 		lseek(fd, 0, SEEK_END);
 	if (out >= 0) {
-		dprintf(out, "kosdma test: %s\n", name);
+		char line[NAME_MAX_LEN + 32];
+		int n = snprintf(line, sizeof(line), "kosdma test: %s\n", name);
+
+		/* Not dprintf(): that seeks, and /dev/kmsg refuses it. */
+		if (write(out, line, n) != n)
+			test_log("/dev/kmsg: %m");
 		close(out);
 	}
 	return fd;
