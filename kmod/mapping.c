@@ -77,8 +77,8 @@ static int kosdma_fill_pte(pte_t *pte, unsigned long addr, void *data)
 {
 	struct kosdma_fill *fill = data;
 
-	/* A racing fault has entered the same page. */
-	if (pte_none(*pte))
+	/* Present: a racing fault has entered it. A marker of userfaultfd's gives way. */
+	if (!pte_present(*pte))
 		set_pte_at(fill->mm, addr, pte, pte_mkspecial(pfn_pte(fill->pfn, fill->prot)));
 	fill->pfn++;
 	return 0;
