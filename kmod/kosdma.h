@@ -383,6 +383,7 @@ pgprot_t kosdma_memtype_ram_prot(pgprot_t prot, u32 cache);
 int kosdma_memtype_reserve(struct kosdma_memtype *type, u64 start, u64 length, u32 cache);
 void kosdma_memtype_release(struct kosdma_memtype *type);
 pgprot_t kosdma_memtype_prot(const struct kosdma_memtype *type, pgprot_t prot, u32 cache);
+bool kosdma_memtype_fits_huge(const struct kosdma_memtype *type);
 
 /* --- mapping.c ----------------------------------------------------------- */
 
