@@ -359,7 +359,8 @@ int kosdma_ioctl_region_register(struct kosdma_ucmd *ucmd)
 	region->claim.range.last = last;
 	region->claim.flags = cmd->flags;
 	region->claim.owner = &region->obj;
-	region->tail.flags = cmd->flags;
+	/* There is nothing in it that the kernel could share. */
+	region->tail.flags = cmd->flags & ~KOSDMA_REGION_K_SHARED;
 	region->tail.owner = &region->obj;
 	mutex_init(&region->lock);
 	INIT_LIST_HEAD(&region->dev_node);
