@@ -443,6 +443,68 @@ TEST_F_TIMEOUT(claim, unions_are_those_of_a_model_in_a_storm, 600)
 			EXPECT_OK(KnHandleClose(claims[i].region));
 }
 
+static void claim_at_random(uint64_t range, uint32_t random)
+{
+	Handle held[6] = { NONE, NONE, NONE, NONE, NONE, NONE };
+
+	for (;;) {
+		Handle *region;
+		struct span span;
+
+		random = random * 1664525 + 1013904223;
+		region = &held[(random >> 8) % ARRAY_SIZE(held)];
+		span.first = (random >> 12) % (RANGE_PAGES - 8);
+		span.nr = 1 + (random >> 17) % 8;
+		if (*region != NONE) {
+			ASSERT_OK(KnHandleClose(*region));
+			*region = NONE;
+		} else {
+			ASSERT_OK(span_register(range, span,
+						random >> 31 ? KU : U,
+						region));
+		}
+	}
+}
+
+static bool nothing_claimed(void *arg)
+{
+	return !anything_claimed();
+}
+
+/* Processes claim what overlaps, and are killed at any time. */
+TEST_F_TIMEOUT(claim, unions_of_killed_processes_leave_nothing, 300)
+{
+	if (self->in_bar)
+		return; /* one process holds the device */
+	for (int round = 0; round < 5; round++) {
+		Handle whole;
+		pid_t pids[3];
+
+		for (int i = 0; i < 3; i++) {
+			pids[i] = test_fork();
+			if (!pids[i])
+				claim_at_random(self->range, 3 * round + i);
+		}
+		usleep(150 * 1000);
+		for (int i = 0; i < 3; i++) {
+			int status = 0;
+
+			EXPECT_EQ(0, kill(pids[i], SIGKILL));
+			EXPECT_EQ(pids[i], waitpid(pids[i], &status, 0));
+			EXPECT_TRUE(WIFSIGNALED(status));
+		}
+		/* Who comes next waits for what is left of them. */
+		EXPECT_OK(span_register(self->range,
+					(struct span){ 0, RANGE_PAGES }, 0,
+					&whole));
+		EXPECT_TRUE(probe_iomem(self->range,
+					self->range + PAGES(RANGE_PAGES) - 1,
+					"kosdma"));
+		EXPECT_OK(KnHandleClose(whole));
+		EXPECT_TRUE(wait_until(nothing_claimed, NULL, 5));
+	}
+}
+
 /* Each region of a shared range has its own mapping, also in another process. */
 TEST_F(claim, shared_regions_are_mapped_side_by_side)
 {
@@ -1068,6 +1130,12 @@ TEST(small_bar_alone_in_its_page_is_registered_with_the_page)
 	EXPECT_TRUE(probe_iomem(bar.start, bar.last, "kosdma"));
 	EXPECT_TRUE(probe_iomem(bar.last + 1, last, "kosdma"));
 	EXPECT_OK(KnHandleClose(out));
+	EXPECT_FALSE(anything_claimed());
+	/* A driver has no use for what is behind its BAR, nor may another BAR come there. */
+	ASSERT_OK(KnRegisterPhyMem(bar.start, PAGE, K, &region));
+	EXPECT_FALSE(probe_iomem(bar.start, bar.last, "kosdma"));
+	EXPECT_TRUE(probe_iomem(bar.last + 1, last, "kosdma"));
+	EXPECT_OK(KnHandleClose(region));
 	EXPECT_FALSE(anything_claimed());
 	/* Its page and the next are not its pages. */
 	expect_refused(bar.start, PAGES(2));

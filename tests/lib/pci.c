@@ -92,12 +92,19 @@ void pci_require_bar(const struct pci *pci, int i, struct pci_bar *bar)
 		SKIP("%s has no memory at BAR %d", pci->name, i);
 }
 
+/* The one that is a PCI function: a part of the machine, and no driver's. */
+static bool is_iommu(const struct pci *pci)
+{
+	return read_id(pci, "vendor") == 0x1af4 &&
+	       read_id(pci, "device") == 0x1057;
+}
+
 bool pci_driven_bar(int n, struct pci *pci, struct pci_bar *bar,
 		    char driver[64])
 {
 	for (int i = 0; pci_nth(pci, i); i++) {
 		probe_driver(pci->path, driver);
-		if (!driver[0] || !strcmp(driver, "kosdma"))
+		if (!driver[0] || !strcmp(driver, "kosdma") || is_iommu(pci))
 			continue;
 		for (int b = 0; b < PCI_STD_BARS; b++)
 			if (pci_bar(pci, b, bar) &&
