@@ -103,28 +103,6 @@ static int kosdma_region_forbidden(struct resource *entry, void *data)
 	return -EPERM;
 }
 
-/* What is taken and is no driver's BAR may be an interrupt controller, a timer or an IOMMU. */
-static int kosdma_region_taken(struct resource *entry, void *data)
-{
-	return kosdma_claim_overlaps(entry->start, entry->end) ? 0 : -EPERM;
-}
-
-/* And so may what is listed only, unless it is a host bridge's window for devices. */
-static int kosdma_region_listed(struct resource *entry, void *data)
-{
-	return entry->flags & IORESOURCE_WINDOW ? 0 : kosdma_region_taken(entry, data);
-}
-
-/* May the range be shared with the kernel? It is in no BAR. */
-static bool kosdma_region_sharable(u64 start, u64 last)
-{
-	/* A walk does not enter what it has found: a window hides what is taken in it. */
-	return walk_iomem_res_desc(IORES_DESC_NONE, IORESOURCE_MEM | IORESOURCE_BUSY, start, last,
-				   NULL, kosdma_region_taken) != -EPERM &&
-	       walk_iomem_res_desc(IORES_DESC_NONE, IORESOURCE_MEM, start, last, NULL,
-				   kosdma_region_listed) != -EPERM;
-}
-
 /*
  * A range outside the BARs of our devices: is it any that user code may have?
  * RAM is not, nor is what the firmware keeps for itself: chipset registers and
@@ -155,7 +133,7 @@ static int kosdma_region_check_raw(const struct kosdma_region *region, bool driv
 			return -EPERM;
 	}
 	if (region->claim.flags & KOSDMA_REGION_K_SHARED && !driven &&
-	    !kosdma_region_sharable(start, last))
+	    !kosdma_claim_sharable(start, last))
 		return -EPERM;
 	return 0;
 }

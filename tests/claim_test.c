@@ -466,7 +466,7 @@ static void claim_at_random(uint64_t range, uint32_t random)
 	}
 }
 
-static bool nothing_claimed(void *arg)
+static bool nothing_claimed(void *arg __attribute__((unused)))
 {
 	return !anything_claimed();
 }
