@@ -266,6 +266,35 @@ bool probe_iomem_find(const char *name, int n, uint64_t *start, uint64_t *last)
 	return true;
 }
 
+struct iomem_all {
+	struct probe_range *ranges;
+	const char *name;
+	int nr, max;
+};
+
+static bool add_named(uint64_t start, uint64_t last, const char *name, void *arg)
+{
+	struct iomem_all *all = arg;
+
+	if (strstr(name, all->name)) {
+		if (all->nr < all->max)
+			all->ranges[all->nr] = (struct probe_range){
+				.start = start,
+				.last = last,
+			};
+		all->nr++;
+	}
+	return false;
+}
+
+int probe_iomem_all(const char *name, struct probe_range *ranges, int max)
+{
+	struct iomem_all all = { .ranges = ranges, .name = name, .max = max };
+
+	iomem_each(add_named, &all);
+	return all.nr;
+}
+
 bool probe_free_range(uint64_t size, uint64_t *range)
 {
 	FILE *f = fopen("/proc/iomem", "re");

@@ -62,6 +62,12 @@ bool probe_iomem(uint64_t start, uint64_t last, const char *name);
 /* The n-th range of /proc/iomem whose name contains @name. */
 bool probe_iomem_find(const char *name, int n, uint64_t *start, uint64_t *last);
 
+/* All of them, in order of address; returns their number, which may exceed @max. */
+struct probe_range {
+	uint64_t start, last;
+};
+int probe_iomem_all(const char *name, struct probe_range *ranges, int max);
+
 /* So many bytes from a page on in a hole for PCI devices that nothing is at. */
 bool probe_free_range(uint64_t size, uint64_t *start);
 
