@@ -289,19 +289,38 @@ void kosdma_claim_remove(struct kosdma_claim *claim)
 	mutex_unlock(&kosdma_claims_lock);
 }
 
+/* What is taken and is no driver's BAR may be an interrupt controller, a timer or an IOMMU. */
+static int kosdma_claim_taken(struct resource *entry, void *data)
+{
+	lockdep_assert_held(&kosdma_claims_lock);
+	return kosdma_claim_exclusive(kosdma_claim_first(entry->start, entry->end), entry->start,
+				      entry->end) ? 0 : -EPERM;
+}
+
+/* And so may what is listed only, unless it is a host bridge's window for devices. */
+static int kosdma_claim_listed(struct resource *entry, void *data)
+{
+	return entry->flags & IORESOURCE_WINDOW ? 0 : kosdma_claim_taken(entry, data);
+}
+
 /**
- * kosdma_claim_overlaps() - has user code claimed a part of it against the kernel?
+ * kosdma_claim_sharable() - may a range that is in no BAR be shared with the kernel?
  * @start: first physical address
  * @last: last physical address, inclusive
+ *
+ * Under the lock, an entry in the resource tree is either one of ours, with its
+ * claims in the table, or the kernel's.
  */
-bool kosdma_claim_overlaps(unsigned long start, unsigned long last)
+bool kosdma_claim_sharable(unsigned long start, unsigned long last)
 {
-	struct kosdma_claim *claim;
-	bool found = false;
+	bool sharable;
 
 	mutex_lock(&kosdma_claims_lock);
-	for_each_exclusive_claim(claim, start, last)
-		found = true;
+	/* A walk does not enter what it has found: a window hides what is taken in it. */
+	sharable = walk_iomem_res_desc(IORES_DESC_NONE, IORESOURCE_MEM | IORESOURCE_BUSY, start,
+				       last, NULL, kosdma_claim_taken) != -EPERM &&
+		   walk_iomem_res_desc(IORES_DESC_NONE, IORESOURCE_MEM, start, last, NULL,
+				       kosdma_claim_listed) != -EPERM;
 	mutex_unlock(&kosdma_claims_lock);
-	return found;
+	return sharable;
 }

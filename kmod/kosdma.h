@@ -386,6 +386,7 @@ pgprot_t kosdma_memtype_ram_prot(pgprot_t prot, u32 cache);
 int kosdma_memtype_reserve(struct kosdma_memtype *type, u64 start, u64 length, u32 cache);
 void kosdma_memtype_release(struct kosdma_memtype *type);
 pgprot_t kosdma_memtype_prot(const struct kosdma_memtype *type, pgprot_t prot, u32 cache);
+bool kosdma_memtype_fits_huge(const struct kosdma_memtype *type);
 
 /* --- mapping.c ----------------------------------------------------------- */
 
@@ -729,7 +730,7 @@ struct kosdma_claim {
 int kosdma_claim_add(struct kosdma_claim *claim, struct kosdma_claimant *other,
 		     struct kosdma_object **owner);
 void kosdma_claim_remove(struct kosdma_claim *claim);
-bool kosdma_claim_overlaps(unsigned long start, unsigned long last);
+bool kosdma_claim_sharable(unsigned long start, unsigned long last);
 
 /* --- grant.c ------------------------------------------------------------- */
 

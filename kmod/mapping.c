@@ -762,6 +762,8 @@ static int kosdma_mapping_set_region(struct kosdma_mapping *mapping, struct kosd
 	}
 	mapping->use.obj = kosdma_object_get(&region->obj);
 	mapping->cache = cache;
+	if (!kosdma_memtype_fits_huge(&mapping->memtype))
+		mapping->huge = false;
 	return 0;
 }
 

@@ -126,10 +126,32 @@ static bool kosdma_memtype_bits(void __iomem *addr, pgprotval_t *bits)
 	if (!pte || !(pte_flags(*pte) & _PAGE_PRESENT))
 		return false;
 	prot = __pgprot(pte_flags(*pte));
+	/* A large one has a bit of its type where small ones have the address. */
 	if (level != PG_LEVEL_4K)
-		prot = pgprot_large_2_4k(prot);
+		prot = pgprot_large_2_4k(__pgprot(pgprot_val(prot) |
+						  (pte_val(*pte) & _PAGE_PAT_LARGE)));
 	*bits = pgprot_val(prot) & _PAGE_CACHE_MASK;
 	return true;
+}
+
+/*
+ * Can the range be mapped cached: do the range registers (MTRR) and its other
+ * mappings allow it? The kernel asks the registers about write-back only; but
+ * where they say uncached, the CPU takes write-through for uncached as well.
+ */
+static bool kosdma_memtype_cacheable(u64 start, u64 length)
+{
+	void __iomem *addr = ioremap_cache(start, length);
+	pgprotval_t bits;
+	bool cacheable;
+
+	if (!addr)
+		return false;
+	/* Write-through by another mapping of ours, which was asked the same. */
+	cacheable = kosdma_memtype_bits(addr, &bits) &&
+		    (bits == 0 || bits == pgprot_val(pgprot_writethrough(__pgprot(0))));
+	iounmap(addr);
+	return cacheable;
 }
 
 /* Is what the tracked type makes of it what was asked for? */
@@ -150,6 +172,11 @@ static bool kosdma_memtype_is(pgprotval_t bits, u32 cache)
 		       bits == cachemode2protval(_PAGE_CACHE_MODE_UC);
 	}
 }
+#else
+static bool kosdma_memtype_cacheable(u64 start, u64 length)
+{
+	return false;
+}
 #endif
 
 static void __iomem *kosdma_memtype_ioremap(u64 start, u64 length, u32 cache)
@@ -161,7 +188,7 @@ static void __iomem *kosdma_memtype_ioremap(u64 start, u64 length, u32 cache)
 		return ioremap(start, length);
 #if IS_ENABLED(CONFIG_X86)
 	case KOSDMA_ATTR_WRITE_THROUGH:
-		return ioremap_wt(start, length);
+		return kosdma_memtype_cacheable(start, length) ? ioremap_wt(start, length) : NULL;
 	case KOSDMA_ATTR_WRITE_BACK:
 		return ioremap_cache(start, length);
 #endif
@@ -184,8 +211,10 @@ int kosdma_memtype_reserve(struct kosdma_memtype *type, u64 start, u64 length, u
 {
 	void __iomem *addr = kosdma_memtype_ioremap(start, length, cache);
 
+	/* Uncached is refused for want of memory, or because the range is mapped cached. */
 	if (!addr)
-		return cache == KOSDMA_ATTR_CACHE_DISABLE ? -ENOMEM : -EOPNOTSUPP;
+		return cache == KOSDMA_ATTR_CACHE_DISABLE &&
+		       !kosdma_memtype_cacheable(start, length) ? -ENOMEM : -EOPNOTSUPP;
 #if IS_ENABLED(CONFIG_X86)
 	if (!kosdma_memtype_bits(addr, &type->bits) || !kosdma_memtype_is(type->bits, cache)) {
 		iounmap(addr);
@@ -217,5 +246,21 @@ pgprot_t kosdma_memtype_prot(const struct kosdma_memtype *type, pgprot_t prot, u
 	return __pgprot((pgprot_val(prot) & ~_PAGE_CACHE_MASK) | type->bits);
 #else
 	return kosdma_memtype_ram_prot(prot, cache);
+#endif
+}
+
+/**
+ * kosdma_memtype_fits_huge() - can a huge entry express the type?
+ * @type: reserved
+ *
+ * The bit of x86 that makes write-through has another place in a huge entry,
+ * which what makes such entries does not know.
+ */
+bool kosdma_memtype_fits_huge(const struct kosdma_memtype *type)
+{
+#if IS_ENABLED(CONFIG_X86)
+	return !(type->bits & _PAGE_PAT);
+#else
+	return true;
 #endif
 }

@@ -103,12 +103,6 @@ static int kosdma_region_forbidden(struct resource *entry, void *data)
 	return -EPERM;
 }
 
-/* What is taken and is no driver's BAR may be an interrupt controller, a timer or an IOMMU. */
-static int kosdma_region_taken(struct resource *entry, void *data)
-{
-	return kosdma_claim_overlaps(entry->start, entry->end) ? 0 : -EPERM;
-}
-
 /*
  * A range outside the BARs of our devices: is it any that user code may have?
  * RAM is not, nor is what the firmware keeps for itself: chipset registers and
@@ -139,8 +133,7 @@ static int kosdma_region_check_raw(const struct kosdma_region *region, bool driv
 			return -EPERM;
 	}
 	if (region->claim.flags & KOSDMA_REGION_K_SHARED && !driven &&
-	    walk_iomem_res_desc(IORES_DESC_NONE, IORESOURCE_MEM | IORESOURCE_BUSY, start, last,
-				NULL, kosdma_region_taken) == -EPERM)
+	    !kosdma_claim_sharable(start, last))
 		return -EPERM;
 	return 0;
 }
@@ -344,7 +337,8 @@ int kosdma_ioctl_region_register(struct kosdma_ucmd *ucmd)
 	region->claim.range.last = last;
 	region->claim.flags = cmd->flags;
 	region->claim.owner = &region->obj;
-	region->tail.flags = cmd->flags;
+	/* There is nothing in it that the kernel could share. */
+	region->tail.flags = cmd->flags & ~KOSDMA_REGION_K_SHARED;
 	region->tail.owner = &region->obj;
 	mutex_init(&region->lock);
 	INIT_LIST_HEAD(&region->dev_node);

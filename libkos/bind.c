@@ -328,7 +328,7 @@ Retcode kos_call_bound(unsigned long request, void *arg, rtl_uint32_t address)
 				  kos_retcode(error);
 }
 
-/* Does a memory BAR of the device hold the range? */
+/* Does a memory BAR of the device hold the range? A small one has its page. */
 static int has_range(const char *bdf, rtl_uint64_t first, rtl_uint64_t last)
 {
 	const unsigned int bars = 6;
@@ -347,7 +347,8 @@ static int has_range(const char *bdf, rtl_uint64_t first, rtl_uint64_t last)
 		if (!fgets(line, sizeof(line), file) ||
 		    sscanf(line, "%llx %llx %llx", &start, &end, &flags) != 3)
 			break;
-		found = flags & memory && start <= first && last <= end;
+		found = flags & memory && start <= first &&
+			last <= (end | (PAGE_SIZE - 1));
 	}
 	fclose(file);
 	return found;

@@ -3,9 +3,7 @@
  * Device registers: claiming ranges, mapping them, and accessing them.
  */
 #define _GNU_SOURCE
-#include <dirent.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +15,7 @@
 #include "harness.h"
 #include "lib/buffer.h"
 #include "lib/edu.h"
+#include "lib/pci.h"
 #include "lib/probe.h"
 
 #define POISON_PTR ((void *)0xcccccccccccccccc)
@@ -211,35 +210,6 @@ TEST_F(bar, another_process_is_refused_what_is_claimed)
 	}
 }
 
-/* The line that the API promises, though not for each of very many. */
-TEST_F(bar, second_claim_leaves_a_line_in_the_log)
-{
-	int log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-	char record[8192], want[64];
-	Handle held, out;
-	bool found = false;
-	ssize_t n;
-
-	ASSERT_GE(log, 0);
-	ASSERT_OK(claim(self, 4, 4, &held));
-	lseek(log, 0, SEEK_END);
-	snprintf(want, sizeof(want), "%#llx-%#llx",
-		 (unsigned long long)self->edu.bar + PAGES(5),
-		 (unsigned long long)self->edu.bar + PAGES(6) - 1);
-	for (int tries = 0; !found && tries < 10; tries++) {
-		if (tries)
-			sleep(1);
-		ASSERT_RC(rcAlreadyExists, claim(self, 5, 1, &out));
-		while ((n = read(log, record, sizeof(record) - 1)) > 0) {
-			record[n] = '\0';
-			if (strstr(record, "kosdma") && strstr(record, want))
-				found = true;
-		}
-	}
-	EXPECT_TRUE(found);
-	EXPECT_OK(KnHandleClose(held));
-}
-
 TEST_F(bar, claim_is_listed_in_iomem_while_it_lives)
 {
 	Handle region, copy;
@@ -419,71 +389,32 @@ TEST(interrupt_controllers_timers_and_iommus_are_refused)
 	EXPECT_NE(rcOk, KnRegisterPhyMem(0xfee00000, PAGE, 0, &(Handle){ 0 }));
 }
 
-/* The n-th memory BAR of a device, if it has that. */
-static bool find_memory_bar(const char *path, int n, uint64_t *start,
-			    uint64_t *last)
-{
-	unsigned long long first, end, flags;
-	char file[300];
-	bool found = false;
-	FILE *f;
-
-	snprintf(file, sizeof(file), "%s/resource", path);
-	f = fopen(file, "re");
-	for (int i = 0; f && !found && i < 6; i++) {
-		if (fscanf(f, "%llx %llx %llx", &first, &end, &flags) != 3)
-			break;
-		found = flags & 0x200 && !n--;
-	}
-	if (f)
-		fclose(f);
-	*start = first;
-	*last = end;
-	return found;
-}
-
 TEST(registers_that_a_kernel_driver_has_claimed_are_rcAlreadyExists)
 {
-	struct dirent **names;
-	int nr = scandir("/sys/bus/pci/devices", &names, NULL, alphasort);
-	int seen = 0;
+	struct pci_bar bar;
+	char driver[64];
+	struct pci pci;
+	int n;
 
 	probe_require_module();
-	for (int i = 0; i < nr; i++) {
-		char path[280], driver[64];
-		uint64_t start, last;
+	for (n = 0; pci_driven_bar(n, &pci, &bar, driver); n++) {
+		Handle out = POISON_HANDLE;
+		/* An IOMMU's are nobody's, whoever drives it. */
+		Retcode rc = probe_is_iommu(pci.path) ? rcSecurityDisallow :
+							rcAlreadyExists;
 
-		snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s",
-			 names[i]->d_name);
-		if (names[i]->d_name[0] == '.')
-			continue;
-		probe_driver(path, driver);
-		if (!driver[0] || !strcmp(driver, "kosdma"))
-			continue;
-		for (int n = 0; find_memory_bar(path, n, &start, &last); n++) {
-			Handle out = POISON_HANDLE;
-			/* An IOMMU's are nobody's, whoever drives it. */
-			Retcode rc = probe_is_iommu(path) ? rcSecurityDisallow :
-							    rcAlreadyExists;
-
-			if ((last + 1 - start) % PAGE ||
-			    !probe_iomem(start, last, driver))
-				continue;
-			test_context("%s, driver %s, BAR at %#llx",
-				     names[i]->d_name, driver,
-				     (unsigned long long)start);
-			EXPECT_RC(rc, KnRegisterPhyMem(start, PAGE, 0, &out));
-			EXPECT_EQ(NONE, out);
-			EXPECT_RC(rc,
-				  KnRegisterPhyMem(start, last + 1 - start, 0,
-						   &out));
-			EXPECT_EQ(NONE, out);
-			EXPECT_TRUE(probe_iomem(start, last, driver));
-			seen++;
-		}
+		test_context("%s, driver %s, BAR at %#llx", pci.name, driver,
+			     (unsigned long long)bar.start);
+		EXPECT_RC(rc, KnRegisterPhyMem(bar.start, PAGE, 0, &out));
+		EXPECT_EQ(NONE, out);
+		EXPECT_RC(rc, KnRegisterPhyMem(bar.start,
+					       bar.last + 1 - bar.start, 0,
+					       &out));
+		EXPECT_EQ(NONE, out);
+		EXPECT_TRUE(probe_iomem(bar.start, bar.last, driver));
 	}
 	test_context("%s", "");
-	if (!seen)
+	if (!n)
 		SKIP("no driver of the kernel's has claimed registers here");
 	EXPECT_FALSE(anything_claimed());
 }
@@ -529,40 +460,6 @@ TEST_F(bar, without_privilege_is_rcSecurityDisallow)
 	EXPECT_FALSE(anything_claimed());
 }
 
-/* A page in the hole for PCI devices that nothing is at. */
-static bool find_free_page(uint64_t *page)
-{
-	FILE *f = fopen("/proc/iomem", "re");
-	uint64_t window_start = 0, window_last = 0, at = 0;
-	unsigned long long start, last;
-	char line[256], name[200];
-	bool inside = false;
-
-	/* Children follow their window, in order of address. */
-	while (f && fgets(line, sizeof(line), f)) {
-		if (sscanf(line, " %llx-%llx : %199[^\n]", &start, &last,
-			   name) != 3)
-			continue;
-		if (line[0] != ' ') {
-			if (inside && at + PAGE - 1 <= window_last)
-				break;
-			inside = strstr(name, "PCI Bus") && start >= 1 << 24;
-			window_start = start;
-			at = start;
-			window_last = last;
-		} else if (inside && start >= window_start) {
-			if (start >= at + PAGE)
-				break;
-			if (last >= at)
-				at = rtl_align_up(last + 1, PAGE_SIZE);
-		}
-	}
-	if (f)
-		fclose(f);
-	*page = at;
-	return inside && at + PAGE - 1 <= window_last;
-}
-
 TEST(free_range_that_is_no_bar_is_for_the_privileged)
 {
 	Handle region, mapping, out = POISON_HANDLE;
@@ -570,7 +467,7 @@ TEST(free_range_that_is_no_bar_is_for_the_privileged)
 	void *addr;
 
 	probe_require_module();
-	if (!find_free_page(&page))
+	if (!probe_free_range(PAGE, &page))
 		SKIP("this machine has no free page in a window for PCI");
 	test_context("page %#llx", (unsigned long long)page);
 	ASSERT_OK(KnRegisterPhyMem(page, PAGE, 0, &region));

@@ -1,15 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #define _GNU_SOURCE
-#include <dirent.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "../harness.h"
 #include "edu.h"
-
-#define PCI_DEVICES "/sys/bus/pci/devices"
+#include "pci.h"
 
 enum {
 	CMD_START = 1 << 0,
@@ -18,50 +15,20 @@ enum {
 	WAIT_SECONDS = 30, /* of 0.1: the host may be busy */
 };
 
-static unsigned long long read_number(const char *device, const char *attribute)
-{
-	char path[512];
-	unsigned long long value = 0;
-	FILE *f;
-
-	snprintf(path, sizeof(path), PCI_DEVICES "/%s/%s", device, attribute);
-	f = fopen(path, "re");
-	if (!f)
-		return 0;
-	/* The first number of the first line: of "resource", BAR 0's start. */
-	if (fscanf(f, "%llx", &value) != 1)
-		value = 0;
-	fclose(f);
-	return value;
-}
-
 bool edu_find(struct edu *edu, int n)
 {
-	struct dirent **names;
-	int nr = scandir(PCI_DEVICES, &names, NULL, alphasort);
-	bool found = false;
+	struct pci pci;
+	struct pci_bar bar;
 
 	*edu = (struct edu){ 0 };
 	KnIoMemHandlesClear(&edu->handles);
-	for (int i = 0; i < nr; i++) {
-		unsigned int seg, bus, dev, fn;
-		const char *name = names[i]->d_name;
-
-		if (!found &&
-		    sscanf(name, "%x:%x:%x.%x", &seg, &bus, &dev, &fn) == 4 &&
-		    !seg && read_number(name, "vendor") == 0x1234 &&
-		    read_number(name, "device") == 0x11e8 && !n--) {
-			found = true;
-			snprintf(edu->path, sizeof(edu->path),
-				 PCI_DEVICES "/%.16s", name);
-			edu->bdf = bus << 8 | dev << 3 | fn;
-			edu->bar = read_number(name, "resource");
-		}
-		free(names[i]);
-	}
-	if (nr >= 0)
-		free(names);
-	return found;
+	if (!pci_find(&pci, 0x1234, 0x11e8, n))
+		return false;
+	memcpy(edu->path, pci.path, sizeof(edu->path));
+	edu->bdf = pci.bdf;
+	if (pci_bar(&pci, 0, &bar))
+		edu->bar = bar.start;
+	return true;
 }
 
 void edu_require(struct edu *edu, int n)

@@ -266,6 +266,95 @@ bool probe_iomem_find(const char *name, int n, uint64_t *start, uint64_t *last)
 	return true;
 }
 
+struct iomem_all {
+	struct probe_range *ranges;
+	const char *name;
+	int nr, max;
+};
+
+static bool add_named(uint64_t start, uint64_t last, const char *name, void *arg)
+{
+	struct iomem_all *all = arg;
+
+	if (strstr(name, all->name)) {
+		if (all->nr < all->max)
+			all->ranges[all->nr] = (struct probe_range){
+				.start = start,
+				.last = last,
+			};
+		all->nr++;
+	}
+	return false;
+}
+
+int probe_iomem_all(const char *name, struct probe_range *ranges, int max)
+{
+	struct iomem_all all = { .ranges = ranges, .name = name, .max = max };
+
+	iomem_each(add_named, &all);
+	return all.nr;
+}
+
+bool probe_free_range(uint64_t size, uint64_t *range)
+{
+	FILE *f = fopen("/proc/iomem", "re");
+	uint64_t window_last = 0, at = 0;
+	unsigned long long start, last;
+	char line[256], name[200];
+	bool inside = false;
+
+	/* Children follow their window, in order of address. */
+	while (f && fgets(line, sizeof(line), f)) {
+		if (sscanf(line, " %llx-%llx : %199[^\n]", &start, &last,
+			   name) != 3)
+			continue;
+		if (line[0] != ' ') {
+			if (inside && at + size - 1 <= window_last)
+				break;
+			inside = strstr(name, "PCI Bus") && start >= 1 << 24;
+			at = start;
+			window_last = last;
+		} else if (inside) {
+			if (start >= at + size)
+				break;
+			if (last >= at)
+				at = (last | (PAGE - 1)) + 1;
+		}
+	}
+	if (f)
+		fclose(f);
+	*range = at;
+	return inside && at + size - 1 <= window_last;
+}
+
+int probe_log_open(void)
+{
+	int log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+
+	ASSERT_GE(log, 0);
+	lseek(log, 0, SEEK_END);
+	return log;
+}
+
+int probe_log_count(int log, const char *text, const char *second,
+		    const char *third)
+{
+	char record[8192];
+	int nr = 0;
+	ssize_t n;
+
+	while ((n = read(log, record, sizeof(record) - 1)) > 0 ||
+	       (n < 0 && errno == EPIPE)) {
+		if (n < 0)
+			continue;
+		record[n] = '\0';
+		if (strstr(record, text) && strstr(record, second) &&
+		    strstr(record, third))
+			nr++;
+	}
+	return nr;
+}
+
 static uint16_t pci_command(const char *path)
 {
 	char file[128];

@@ -62,6 +62,20 @@ bool probe_iomem(uint64_t start, uint64_t last, const char *name);
 /* The n-th range of /proc/iomem whose name contains @name. */
 bool probe_iomem_find(const char *name, int n, uint64_t *start, uint64_t *last);
 
+/* All of them, in order of address; returns their number, which may exceed @max. */
+struct probe_range {
+	uint64_t start, last;
+};
+int probe_iomem_all(const char *name, struct probe_range *ranges, int max);
+
+/* So many bytes from a page on in a hole for PCI devices that nothing is at. */
+bool probe_free_range(uint64_t size, uint64_t *start);
+
+/* The kernel's log from here on, and how many lines more have all these texts. */
+int probe_log_open(void);
+int probe_log_count(int log, const char *text, const char *second,
+		    const char *third);
+
 /* Of a device: "path" as in struct edu. */
 bool probe_bus_master(const char *path);
 bool probe_memory_decode(const char *path);
