@@ -304,23 +304,23 @@ static int kosdma_claim_listed(struct resource *entry, void *data)
 }
 
 /**
- * kosdma_claim_sharable() - may a range that is in no BAR be shared with the kernel?
+ * kosdma_claim_shareable() - may a range that is in no BAR be shared with the kernel?
  * @start: first physical address
  * @last: last physical address, inclusive
  *
  * Under the lock, an entry in the resource tree is either one of ours, with its
  * claims in the table, or the kernel's.
  */
-bool kosdma_claim_sharable(unsigned long start, unsigned long last)
+bool kosdma_claim_shareable(unsigned long start, unsigned long last)
 {
-	bool sharable;
+	bool shareable;
 
 	mutex_lock(&kosdma_claims_lock);
 	/* A walk does not enter what it has found: a window hides what is taken in it. */
-	sharable = walk_iomem_res_desc(IORES_DESC_NONE, IORESOURCE_MEM | IORESOURCE_BUSY, start,
-				       last, NULL, kosdma_claim_taken) != -EPERM &&
-		   walk_iomem_res_desc(IORES_DESC_NONE, IORESOURCE_MEM, start, last, NULL,
-				       kosdma_claim_listed) != -EPERM;
+	shareable = walk_iomem_res_desc(IORES_DESC_NONE, IORESOURCE_MEM | IORESOURCE_BUSY, start,
+					last, NULL, kosdma_claim_taken) != -EPERM &&
+		    walk_iomem_res_desc(IORES_DESC_NONE, IORESOURCE_MEM, start, last, NULL,
+					kosdma_claim_listed) != -EPERM;
 	mutex_unlock(&kosdma_claims_lock);
-	return sharable;
+	return shareable;
 }

@@ -730,7 +730,7 @@ struct kosdma_claim {
 int kosdma_claim_add(struct kosdma_claim *claim, struct kosdma_claimant *other,
 		     struct kosdma_object **owner);
 void kosdma_claim_remove(struct kosdma_claim *claim);
-bool kosdma_claim_sharable(unsigned long start, unsigned long last);
+bool kosdma_claim_shareable(unsigned long start, unsigned long last);
 
 /* --- grant.c ------------------------------------------------------------- */
 

@@ -133,7 +133,7 @@ static int kosdma_region_check_raw(const struct kosdma_region *region, bool driv
 			return -EPERM;
 	}
 	if (region->claim.flags & KOSDMA_REGION_K_SHARED && !driven &&
-	    !kosdma_claim_sharable(start, last))
+	    !kosdma_claim_shareable(start, last))
 		return -EPERM;
 	return 0;
 }
