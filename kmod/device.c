@@ -233,7 +233,6 @@ int kosdma_bar_find(u64 start, u64 last, struct kosdma_bar *found)
 			if (ret == -ENOENT) {
 				*found = (struct kosdma_bar) {
 					.pdev = pci_dev_get(pdev),
-					.index = i,
 					.start = bar->start,
 					.last = bar->end,
 				};
@@ -243,6 +242,13 @@ int kosdma_bar_find(u64 start, u64 last, struct kosdma_bar *found)
 				else
 					ret = -EPERM;
 			} else {
+				/* Of two, the one to name is not the one that was wanted. */
+				if (!ret) {
+					pci_dev_put(found->pdev);
+					found->pdev = pci_dev_get(pdev);
+					found->start = bar->start;
+					found->last = bar->end;
+				}
 				ret = -EPERM;
 			}
 		}

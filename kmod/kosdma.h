@@ -658,13 +658,11 @@ struct kosdma_device {
 /**
  * struct kosdma_bar - a base address register of a PCI function, as it was
  * @pdev: the function
- * @index: of the register
  * @start: first physical address
  * @last: last physical address, inclusive
  */
 struct kosdma_bar {
 	struct pci_dev *pdev;
-	int index;
 	u64 start;
 	u64 last;
 };

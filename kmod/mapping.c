@@ -7,8 +7,7 @@
  * that exactly its pages can be taken away. Its VMAs hold an internal file on
  * that inode, never the handle's: closing the handle always ends the mapping.
  *
- * The file offset of the first usable byte is KOSDMA_MAP_BASE + the offset in
- * the source: aligned like the source's blocks, with room for a guard below.
+ * File offsets are aligned like the source's pages, see kosdma_mapping_pos().
  */
 #include <linux/fs.h>
 #include <linux/mman.h>
@@ -20,6 +19,7 @@
 
 #include "kosdma.h"
 
+/* Room for a guard below. */
 #define KOSDMA_MAP_BASE PMD_SIZE
 
 /* --- pages ----------------------------------------------------------------- */
@@ -117,6 +117,17 @@ static int kosdma_fill_pages(struct vm_area_struct *vma, unsigned long addr,
 	return 0;
 }
 
+/*
+ * The file offset of the mapping's first usable byte: as far behind a multiple
+ * of the size of a huge entry as the memory itself, so that the address will be.
+ */
+static u64 kosdma_mapping_pos(struct kosdma_mapping *mapping)
+{
+	if (kosdma_mapping_is_buffer(mapping))
+		return KOSDMA_MAP_BASE + mapping->offset;
+	return KOSDMA_MAP_BASE + (to_region(mapping->use.obj)->start & ~PMD_MASK);
+}
+
 /* Where the mapping's first usable byte is. */
 static unsigned long kosdma_mapping_start(struct kosdma_mapping *mapping)
 {
@@ -128,11 +139,11 @@ static bool kosdma_mapping_offset(struct kosdma_mapping *mapping, struct vm_area
 				  unsigned long addr, u64 *offset)
 {
 	u64 pos = ((u64)vma->vm_pgoff << PAGE_SHIFT) + (addr - vma->vm_start);
+	u64 first = kosdma_mapping_pos(mapping);
 
-	if (pos < KOSDMA_MAP_BASE + mapping->offset ||
-	    pos >= KOSDMA_MAP_BASE + mapping->offset + mapping->length)
+	if (pos < first || pos >= first + mapping->length)
 		return false;
-	*offset = pos - KOSDMA_MAP_BASE;
+	*offset = pos - first + mapping->offset;
 	return true;
 }
 
@@ -630,7 +641,7 @@ static int kosdma_mapping_place(struct kosdma_mapping *mapping, unsigned long hi
 	if (!file)
 		return -EKEYREVOKED;
 	addr = vm_mmap(file, hint, total, prot, flags,
-		       KOSDMA_MAP_BASE + mapping->offset - low);
+		       kosdma_mapping_pos(mapping) - low);
 	fput(file);
 	/* Below the lowest address of user space, a hint cannot be honoured either. */
 	if (IS_ERR_VALUE(addr))

@@ -608,16 +608,22 @@ TEST_F(large, bar_is_mapped_at_once_with_large_entries_where_the_kernel_can)
 	test_context("%s", "");
 }
 
-/* A part of it has large entries as far as they fit, from its beginning on. */
+/* A part of it has large entries as far as they fit. */
 TEST_F(large, parts_have_large_entries_where_they_fit)
 {
 	static const struct {
-		size_t offset, size, large; /* so much of it */
+		size_t offset, size;
+		size_t first, large; /* so much of it, from there on */
 	} parts[] = {
-		{ PAGE, PAGES(511), 0 },      { 0, PAGES(511), 0 },
-		{ 0, MiB(2), MiB(2) },	      { MiB(2) - PAGE, PAGES(2), 0 },
-		{ MiB(4), MiB(5), MiB(4) },   { MiB(2), MiB(2) + PAGE, MiB(2) },
-		{ MiB(6), MiB(4) - PAGE, MiB(2) },
+		{ PAGE, PAGES(511), 0, 0 },
+		{ 0, PAGES(511), 0, 0 },
+		{ 0, MiB(2), 0, MiB(2) },
+		{ MiB(2) - PAGE, PAGES(2), 0, 0 },
+		{ MiB(4), MiB(5), 0, MiB(4) },
+		{ MiB(2), MiB(2) + PAGE, 0, MiB(2) },
+		{ MiB(6), MiB(4) - PAGE, 0, MiB(2) },
+		{ PAGE, MiB(6), MiB(2) - PAGE, MiB(4) },
+		{ MiB(4) - PAGE, MiB(2) + PAGE, PAGE, MiB(2) },
 	};
 	enum pagetype_level huge = level_expected();
 
@@ -630,7 +636,11 @@ TEST_F(large, parts_have_large_entries_where_they_fit)
 		for (size_t at = 0; at < parts[i].size; at += PAGE) {
 			struct pagetype page = pagetype_of(self->addr + at);
 
-			EXPECT_EQ(at < parts[i].large ? huge : LEVEL_4K,
+			EXPECT_EQ(at >= parts[i].first &&
+						  at - parts[i].first <
+							  parts[i].large ?
+					  huge :
+					  LEVEL_4K,
 				  page.level);
 			EXPECT_STREQ("WC", page.type);
 			if (test_nr_failures())
