@@ -1180,10 +1180,10 @@ TEST(page_that_bars_share_is_rcSecurityDisallow_with_a_line)
 	expect_refused(page, PAGES(2));
 	EXPECT_FALSE(anything_claimed());
 	self_name(ours, sizeof(ours), getpid());
-	/* By the address it cannot be known which of the two is wanted. */
-	snprintf(line, sizeof(line), "%s has [mem %#llx-%#llx]", pci[0].name,
-		 (unsigned long long)bar[0].start,
-		 (unsigned long long)bar[0].last);
+	/* The first begins with the page, so it is the other that is in the way. */
+	snprintf(line, sizeof(line), "%s has [mem %#llx-%#llx]", pci[1].name,
+		 (unsigned long long)bar[1].start,
+		 (unsigned long long)bar[1].last);
 	EXPECT_TRUE(line_comes(page, 0, rcSecurityDisallow, ours, line));
 }
 
