@@ -17,6 +17,7 @@
 #include <linux/slab.h>
 
 #include "kosdma.h"
+#include "trace.h"
 
 /* Beyond 2^48 no IOMMU page table of four levels reaches, whatever its driver says. */
 #define KOSDMA_IOVA_MAX ((1ULL << 48) - 1)
@@ -515,6 +516,8 @@ void kosdma_domain_end(struct kosdma_domain *domain)
 	struct kosdma_access *access;
 
 	mutex_lock(&domain->lock);
+	if (!domain->closed)
+		trace_domain_end(domain);
 	domain->closed = true;
 	while (!list_empty(&domain->groups)) {
 		struct kosdma_group *group = list_first_entry(&domain->groups,
@@ -640,6 +643,7 @@ static void kosdma_domain_enlist_locked(struct kosdma_domain *domain)
 {
 	lockdep_assert_held(&domain->process->lock);
 	list_add_tail(&domain->process_node, &domain->process->domains);
+	trace_domain_create(domain);
 }
 
 /* The process' automatic domain, made if need be, with a reference. */

@@ -19,6 +19,7 @@
 #include <linux/slab.h>
 
 #include "kosdma.h"
+#include "trace.h"
 
 static const struct file_operations kosdma_handle_fops;
 static DEFINE_IDA(kosdma_sids);
@@ -237,6 +238,7 @@ static void kosdma_handle_revoke(struct kosdma_handle *handle, struct kosdma_obj
 		cond_resched();
 	}
 	mutex_unlock(&obj->tree);
+	trace_handle_revoke(obj, badge);
 	kosdma_object_end_marked(obj);
 	wake_up_poll(&obj->wait, EPOLLHUP);
 }
@@ -657,6 +659,8 @@ int kosdma_ioctl_handle_copy(struct kosdma_ucmd *ucmd)
 	}
 	ret = kosdma_handle_create(ucmd, handle->obj, cmd->rights, handle,
 				   badge ? badge->obj : NULL, &cmd->out_handle);
+	if (!ret)
+		trace_handle_copy(ucmd->new);
 	if (badge)
 		kosdma_handle_put(badge);
 out_handle:
@@ -714,6 +718,7 @@ int kosdma_ioctl_badge_create(struct kosdma_ucmd *ucmd)
 		kfree(badge);
 		return ret;
 	}
+	trace_badge_create(badge);
 	ret = kosdma_handle_create(ucmd, badge, KOSDMA_RIGHT_GET_SID, NULL, NULL,
 				   &cmd->out_handle);
 	kosdma_object_put(badge);

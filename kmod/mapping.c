@@ -19,6 +19,7 @@
 #include <linux/slab.h>
 
 #include "kosdma.h"
+#include "trace.h"
 
 #define KOSDMA_MAP_BASE PMD_SIZE
 
@@ -405,6 +406,7 @@ void kosdma_mapping_revoke(struct kosdma_mapping *mapping, enum kosdma_end how)
 		if (mapping->file)
 			unmap_mapping_range(mapping->file->f_mapping, 0, 0, 1);
 		kosdma_memtype_release(&mapping->memtype);
+		trace_mapping_end(mapping, how);
 	}
 	up_write(&mapping->rwsem);
 	kosdma_object_set_ended(&mapping->obj, how);
@@ -665,10 +667,12 @@ static int kosdma_mapping_finish(struct kosdma_mapping *mapping, struct kosdma_h
 	if (!ret)
 		ret = kosdma_handle_create(ucmd, &mapping->obj, KOSDMA_RIGHT_GET_SID, NULL, NULL,
 					   out_handle);
-	if (ret)
+	if (ret) {
 		kosdma_mapping_close(&mapping->obj);
-	else
+	} else {
 		*out_addr = kosdma_mapping_start(mapping);
+		trace_mapping_map(mapping, *out_addr);
+	}
 	kosdma_object_put(&mapping->obj);
 	return ret;
 }

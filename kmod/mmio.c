@@ -14,6 +14,7 @@
 #include <linux/slab.h>
 
 #include "kosdma.h"
+#include "trace.h"
 
 /* --- the claim -------------------------------------------------------------- */
 
@@ -175,6 +176,7 @@ static void kosdma_region_end(struct kosdma_object *obj, enum kosdma_end how)
 	struct kosdma_region *region = to_region(obj);
 	struct kosdma_device *dev = region->dev;
 
+	trace_region_end(region);
 	kosdma_region_unclaim(region);
 	if (!dev)
 		return;
@@ -359,6 +361,7 @@ int kosdma_ioctl_region_register(struct kosdma_ucmd *ucmd)
 		ret = kosdma_region_claim(region, driver);
 	if (ret)
 		goto err_put;
+	trace_region_create(region);
 	if (region->dev)
 		ret = kosdma_region_hold(region);
 	else if (driver[0] && !(cmd->flags & KOSDMA_REGION_K_SHARED))

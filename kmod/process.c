@@ -13,10 +13,13 @@
 #include <linux/hashtable.h>
 #include <linux/module.h>
 #include <linux/moduleparam.h>
+#include <linux/pid_namespace.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
+#include <linux/user_namespace.h>
 
 #include "kosdma.h"
+#include "trace.h"
 
 static unsigned int max_objects = 1U << 20;
 module_param(max_objects, uint, 0644);
@@ -230,6 +233,7 @@ static void kosdma_process_teardown(struct work_struct *work)
 	hash_del_rcu(&process->node);
 	spin_unlock(&kosdma_processes_lock);
 	mmu_notifier_unregister(&process->mn, process->mm);
+	trace_process_end(process);
 	WRITE_ONCE(process->gone, true);
 	wake_up_all(&kosdma_teardown_done);
 	kosdma_process_put(process);
