@@ -467,7 +467,11 @@ static void kosdma_access_show(struct seq_file *m, struct kosdma_object *obj)
 
 	seq_printf(m, "kosdma-buffer:\t%u\n", access->buffer->obj.sid);
 	seq_printf(m, "kosdma-domain:\t%u\n", domain->obj.sid);
+	seq_printf(m, "kosdma-length:\t%llu\n", access->buffer->length);
+	seq_printf(m, "kosdma-attr:\t%#x\n", access->attr);
 	mutex_lock(&domain->lock);
+	seq_printf(m, "kosdma-mode:\t%s\n",
+		   kosdma_mode_name(access->placed ? domain->mode : KOSDMA_MODE_NONE));
 	if (access->placed && domain->mode == KOSDMA_MODE_TRANSLATED)
 		seq_printf(m, "kosdma-iova:\t%#llx-%#llx\n", access->iova.start,
 			   kosdma_access_last(access));

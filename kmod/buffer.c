@@ -384,12 +384,15 @@ static void kosdma_buffer_free(struct kosdma_object *obj)
 static void kosdma_buffer_show(struct seq_file *m, struct kosdma_object *obj)
 {
 	struct kosdma_buffer *buffer = to_buffer(obj);
+	u32 attr = READ_ONCE(buffer->attr);
 
 	seq_printf(m, "kosdma-length:\t%llu\n", buffer->length);
 	seq_printf(m, "kosdma-pages:\t%lu\n", buffer->npages);
 	seq_printf(m, "kosdma-blocks:\t%u\n", buffer->sgt.orig_nents);
 	seq_printf(m, "kosdma-order:\t%u\n", buffer->order);
-	seq_printf(m, "kosdma-attr:\t%#x\n", READ_ONCE(buffer->attr));
+	seq_printf(m, "kosdma-attr:\t%#x\n", attr);
+	seq_printf(m, "kosdma-cache:\t%s\n", kosdma_memtype_name(kosdma_attr_cache(attr, 0)));
+	seq_printf(m, "kosdma-users:\t%u\n", READ_ONCE(buffer->users));
 }
 
 static const struct kosdma_object_ops kosdma_buffer_ops = {

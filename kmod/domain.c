@@ -588,14 +588,23 @@ static void kosdma_domain_free(struct kosdma_object *obj)
 	kfree(domain);
 }
 
+/* As fdinfo has it. */
+const char *kosdma_mode_name(enum kosdma_mode mode)
+{
+	static const char * const names[] = { "none", "translated", "direct" };
+
+	return names[mode];
+}
+
 static void kosdma_domain_show(struct seq_file *m, struct kosdma_object *obj)
 {
 	struct kosdma_domain *domain = to_domain(obj);
-	static const char * const modes[] = { "none", "translated", "direct" };
 	struct kosdma_device *dev;
 
 	mutex_lock(&domain->lock);
-	seq_printf(m, "kosdma-mode:\t%s\n", modes[domain->mode]);
+	seq_printf(m, "kosdma-mode:\t%s\n", kosdma_mode_name(domain->mode));
+	if (!list_empty(&domain->devices))
+		seq_printf(m, "kosdma-limit:\t%#llx\n", domain->limit);
 	seq_printf(m, "kosdma-placed:\t%u\n", domain->placed);
 	seq_printf(m, "kosdma-faults:\t%lld\n", (long long)atomic64_read(&domain->faults));
 	list_for_each_entry(dev, &domain->devices, domain_node)

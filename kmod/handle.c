@@ -16,6 +16,7 @@
 #include <linux/fdtable.h>
 #include <linux/idr.h>
 #include <linux/module.h>
+#include <linux/seq_file.h>
 #include <linux/slab.h>
 
 #include "kosdma.h"
@@ -539,13 +540,22 @@ static void kosdma_handle_show_fdinfo(struct seq_file *m, struct file *file)
 {
 	struct kosdma_handle *handle = file->private_data;
 	struct kosdma_object *obj = handle->obj;
+	unsigned int uses;
 
+	mutex_lock(&obj->tree);
+	uses = handle->nuses;
+	mutex_unlock(&obj->tree);
 	seq_printf(m, "kosdma-type:\t%s\n", obj->ops->name);
 	seq_printf(m, "kosdma-sid:\t%u\n", obj->sid);
 	seq_printf(m, "kosdma-rights:\t%#x\n", handle->rights);
 	seq_printf(m, "kosdma-state:\t%s\n",
 		   READ_ONCE(handle->revoked) || READ_ONCE(obj->ended) == KOSDMA_REVOKED ?
 			   "revoked" : READ_ONCE(obj->ended) ? "ended" : "live");
+	seq_printf(m, "kosdma-user:\t%u\n", kosdma_user_id(obj->user, seq_user_ns(m)));
+	if (handle->owner)
+		seq_printf(m, "kosdma-owner:\t%d\n", kosdma_process_shown_pid(handle->owner));
+	seq_printf(m, "kosdma-badge:\t%u\n", handle->badge ? handle->badge->sid : 0);
+	seq_printf(m, "kosdma-uses:\t%u\n", uses);
 	if (obj->ops->show)
 		obj->ops->show(m, obj);
 }

@@ -494,6 +494,7 @@ static void kosdma_mapping_show(struct seq_file *m, struct kosdma_object *obj)
 	struct kosdma_mapping *mapping = to_mapping(obj);
 
 	seq_printf(m, "kosdma-source:\t%u\n", mapping->use.obj->sid);
+	seq_printf(m, "kosdma-start:\t%#lx\n", kosdma_mapping_start(mapping));
 	seq_printf(m, "kosdma-offset:\t%llu\n", mapping->offset);
 	seq_printf(m, "kosdma-length:\t%llu\n", mapping->length);
 	seq_printf(m, "kosdma-flags:\t%#x\n", mapping->flags);

@@ -201,10 +201,22 @@ static void kosdma_region_free(struct kosdma_object *obj)
 static void kosdma_region_show(struct seq_file *m, struct kosdma_object *obj)
 {
 	struct kosdma_region *region = to_region(obj);
+	u32 mapping;
+	bool gone;
 
+	mutex_lock(&region->lock);
+	mapping = region->mapping ? region->mapping->obj.sid : 0;
+	gone = region->gone;
+	mutex_unlock(&region->lock);
+	seq_printf(m, "kosdma-length:\t%llu\n", region->length);
 	seq_printf(m, "kosdma-range:\t%#llx-%#llx\n", region->start,
 		   region->start + region->length - 1);
 	seq_printf(m, "kosdma-flags:\t%#x\n", region->claim.flags);
+	seq_printf(m, "kosdma-mapping:\t%u\n", mapping);
+	if (region->dev) {
+		seq_printf(m, "kosdma-device:\t%s\n", pci_name(region->dev->pdev));
+		seq_printf(m, "kosdma-lost:\t%u\n", gone);
+	}
 }
 
 static const struct kosdma_object_ops kosdma_region_ops = {

@@ -161,6 +161,12 @@ void kosdma_user_uncharge(struct kosdma_user *user, unsigned long npages)
 	WARN_ON_ONCE(atomic_long_sub_return(npages, &user->user->locked_vm) < 0);
 }
 
+/* The user's id as somebody in the namespace @ns sees it. */
+uid_t kosdma_user_id(struct kosdma_user *user, struct user_namespace *ns)
+{
+	return from_kuid_munged(ns, user->user->uid);
+}
+
 /* --- processes ------------------------------------------------------------ */
 
 static void kosdma_process_free(struct kref *ref)
@@ -336,6 +342,17 @@ struct kosdma_process *kosdma_process_current(void)
 bool kosdma_process_is_current(struct kosdma_process *process)
 {
 	return process->mm == current->mm && !READ_ONCE(process->dead);
+}
+
+/*
+ * The id of a process as the caller may see it, 0 if it is dead: the number may
+ * be another's by now. It means something in the initial PID namespace only.
+ */
+pid_t kosdma_process_shown_pid(struct kosdma_process *process)
+{
+	if (READ_ONCE(process->dead) || task_active_pid_ns(current) != &init_pid_ns)
+		return 0;
+	return process->pid;
 }
 
 /**
