@@ -257,8 +257,9 @@ TEST_F(trace, formats_can_be_parsed)
 			unsigned int offset, size, is_signed;
 			char declaration[64], *field;
 
-			sscanf(line, "name: %63s", name);
-			sscanf(line, "ID: %u", &id);
+			if (sscanf(line, "name: %63s", name) == 1 ||
+			    sscanf(line, "ID: %u", &id) == 1)
+				continue;
 			if (!strncmp(line, "print fmt: ", 11))
 				print = line + 11;
 			if (sscanf(line, " field:%63[^;]; offset:%u; size:%u; signed:%u;",
