@@ -21,6 +21,7 @@
 #include <linux/uaccess.h>
 
 #include "kosdma.h"
+#include "trace.h"
 
 static DEFINE_MUTEX(kosdma_quarantine_lock);	/* leaf: guards what follows */
 static LIST_HEAD(kosdma_quarantine);		/* by kosdma_access::domain_node */
@@ -240,6 +241,7 @@ int kosdma_access_place(struct kosdma_access *access)
 	access->placed = true;
 	access->reached = domain->mode == KOSDMA_MODE_DIRECT;
 	domain->placed++;
+	trace_access_place(access);
 	return 0;
 }
 
@@ -266,6 +268,7 @@ void kosdma_access_unplace(struct kosdma_access *access)
 	}
 	access->placed = false;
 	domain->placed--;
+	trace_access_unplace(access);
 }
 
 /* --- death -------------------------------------------------------------------- */
@@ -310,6 +313,7 @@ void kosdma_access_settle(struct kosdma_domain *domain, struct list_head *done)
 		__module_get(THIS_MODULE);
 		pci_warn(unquiet->pdev, "may still write: %lu pages quarantined\n",
 			 access->buffer->npages);
+		trace_quarantine_add(access);
 		mutex_lock(&kosdma_quarantine_lock);
 		list_move_tail(&access->domain_node, &kosdma_quarantine);
 		kosdma_quarantined += access->buffer->npages;
@@ -385,6 +389,7 @@ void kosdma_quarantine_release(struct pci_dev *pdev)
 	mutex_unlock(&kosdma_quarantine_lock);
 
 	list_for_each_entry(access, &done, domain_node) {
+		trace_quarantine_release(access);
 		if (access->suspect)
 			kosdma_device_put(access->suspect);
 		access->suspect = NULL;
@@ -427,6 +432,7 @@ void kosdma_access_end(struct kosdma_access *access, enum kosdma_end how)
 		mutex_lock(&buffer->lock);
 		list_del(&access->buffer_node);
 		mutex_unlock(&buffer->lock);
+		trace_access_end(access, how, written);
 		if (written) {
 			kosdma_access_keep(access);
 			kosdma_access_settle(domain, &done);
@@ -461,7 +467,11 @@ static void kosdma_access_show(struct seq_file *m, struct kosdma_object *obj)
 
 	seq_printf(m, "kosdma-buffer:\t%u\n", access->buffer->obj.sid);
 	seq_printf(m, "kosdma-domain:\t%u\n", domain->obj.sid);
+	seq_printf(m, "kosdma-length:\t%llu\n", access->buffer->length);
+	seq_printf(m, "kosdma-attr:\t%#x\n", access->attr);
 	mutex_lock(&domain->lock);
+	seq_printf(m, "kosdma-mode:\t%s\n",
+		   kosdma_mode_name(access->placed ? domain->mode : KOSDMA_MODE_NONE));
 	if (access->placed && domain->mode == KOSDMA_MODE_TRANSLATED)
 		seq_printf(m, "kosdma-iova:\t%#llx-%#llx\n", access->iova.start,
 			   kosdma_access_last(access));
@@ -533,6 +543,7 @@ static int kosdma_access_open(struct kosdma_access *access, struct kosdma_handle
 	if (ret)
 		goto err_unlock;
 	list_add_tail(&access->domain_node, &domain->accesses);
+	trace_access_begin(access);
 	if (!list_empty(&domain->devices))
 		ret = kosdma_access_place(access);
 	mutex_unlock(&domain->lock);

@@ -12,6 +12,7 @@
 #include <linux/swap.h>
 
 #include "kosdma.h"
+#include "trace.h"
 
 /* Largest block that one scatterlist entry can describe and still be a power of two. */
 #define KOSDMA_MAX_SG_ORDER (31 - PAGE_SHIFT)
@@ -313,6 +314,7 @@ static void kosdma_buffer_free_pinned(struct work_struct *work)
 		kosdma_queue_later(&buffer->pinned, buffer->pinned_delay);
 		return;
 	}
+	trace_buffer_free(buffer);
 	kosdma_object_put(&buffer->obj);
 	module_put(THIS_MODULE);
 }
@@ -366,7 +368,9 @@ static void kosdma_buffer_end(struct kosdma_object *obj, enum kosdma_end how)
 		__module_get(THIS_MODULE);
 		buffer->pinned_delay = KOSDMA_PINNED_SOON;
 		kosdma_queue_later(&buffer->pinned, buffer->pinned_delay);
+		return;
 	}
+	trace_buffer_free(buffer);
 }
 
 static void kosdma_buffer_free(struct kosdma_object *obj)
@@ -380,12 +384,15 @@ static void kosdma_buffer_free(struct kosdma_object *obj)
 static void kosdma_buffer_show(struct seq_file *m, struct kosdma_object *obj)
 {
 	struct kosdma_buffer *buffer = to_buffer(obj);
+	u32 attr = READ_ONCE(buffer->attr);
 
 	seq_printf(m, "kosdma-length:\t%llu\n", buffer->length);
 	seq_printf(m, "kosdma-pages:\t%lu\n", buffer->npages);
 	seq_printf(m, "kosdma-blocks:\t%u\n", buffer->sgt.orig_nents);
 	seq_printf(m, "kosdma-order:\t%u\n", buffer->order);
-	seq_printf(m, "kosdma-attr:\t%#x\n", READ_ONCE(buffer->attr));
+	seq_printf(m, "kosdma-attr:\t%#x\n", attr);
+	seq_printf(m, "kosdma-cache:\t%s\n", kosdma_memtype_name(kosdma_attr_cache(attr, 0)));
+	seq_printf(m, "kosdma-users:\t%u\n", READ_ONCE(buffer->users));
 }
 
 static const struct kosdma_object_ops kosdma_buffer_ops = {
@@ -460,6 +467,7 @@ int kosdma_ioctl_buffer_create(struct kosdma_ucmd *ucmd)
 	ret = kosdma_buffer_alloc(buffer);
 	if (ret)
 		goto err_uncharge;
+	trace_buffer_create(buffer);
 	/* Cleared already, so that no dirty line is written back later. */
 	ret = kosdma_buffer_set_cache(buffer, KOSDMA_ATTR_WRITE_BACK, cache);
 	if (ret) {

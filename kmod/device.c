@@ -24,6 +24,7 @@
 
 #include "inject.h"
 #include "kosdma.h"
+#include "trace.h"
 
 static bool allow_direct = true;
 module_param(allow_direct, bool, 0444);
@@ -357,14 +358,14 @@ static int kosdma_device_reset(struct kosdma_device *dev)
 {
 	int tries, ret;
 
-	if (dev->core_locked)
-		return pci_reset_function_locked(dev->pdev);
 	for (tries = 0; tries < KOSDMA_RESET_TRIES; tries++) {
-		ret = pci_try_reset_function(dev->pdev);
-		if (ret != -EAGAIN)
-			return ret;
+		ret = dev->core_locked ? pci_reset_function_locked(dev->pdev) :
+					 pci_try_reset_function(dev->pdev);
+		if (ret != -EAGAIN || dev->core_locked)
+			break;
 		msleep(KOSDMA_RESET_DELAY_MS);
 	}
+	trace_device_reset(dev, ret);
 	return ret;
 }
 
@@ -485,6 +486,7 @@ int kosdma_device_hold(struct kosdma_device *dev, struct kosdma_process *process
 				kosdma_group_unclaim(group);
 			return ret;
 		}
+		trace_device_hold(dev);
 	}
 	dev->holds++;
 	group->holds++;
@@ -501,6 +503,7 @@ void kosdma_device_unhold(struct kosdma_device *dev)
 		if (!dev->reset)
 			kosdma_device_quiesce(dev, true);
 		pci_disable_device(dev->pdev);
+		trace_device_unhold(dev);
 	}
 	if (!--group->holds)
 		kosdma_group_unclaim(group);
@@ -530,6 +533,7 @@ static int kosdma_device_attach(struct kosdma_device *dev, struct kosdma_domain 
 	list_add_tail(&dev->process_node, &process->devices);
 	mutex_unlock(&process->lock);
 	pci_set_master(dev->pdev);
+	trace_device_attach(dev, domain);
 	return 0;
 }
 
@@ -540,6 +544,7 @@ static void kosdma_device_detach(struct kosdma_device *dev)
 
 	lockdep_assert_held(&group->lock);
 	quiet = kosdma_device_quiesce(dev, dev->holds == 1);
+	trace_device_detach(dev, group->domain, quiet);
 	kosdma_domain_remove(group->domain, dev, quiet);
 	mutex_lock(&group->holder->lock);
 	list_del(&dev->process_node);
@@ -783,6 +788,8 @@ static int kosdma_pci_probe(struct pci_dev *pdev, const struct pci_device_id *id
 static void kosdma_device_take_away(struct kosdma_device *dev)
 {
 	lockdep_assert_held(&dev->group->lock);
+	if (dev->holds)
+		trace_device_lost(dev);
 	if (dev->attached) {
 		struct kosdma_domain *domain = dev->group->domain;
 

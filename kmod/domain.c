@@ -17,6 +17,7 @@
 #include <linux/slab.h>
 
 #include "kosdma.h"
+#include "trace.h"
 
 /* Beyond 2^48 no IOMMU page table of four levels reaches, whatever its driver says. */
 #define KOSDMA_IOVA_MAX ((1ULL << 48) - 1)
@@ -515,6 +516,8 @@ void kosdma_domain_end(struct kosdma_domain *domain)
 	struct kosdma_access *access;
 
 	mutex_lock(&domain->lock);
+	if (!domain->closed)
+		trace_domain_end(domain);
 	domain->closed = true;
 	while (!list_empty(&domain->groups)) {
 		struct kosdma_group *group = list_first_entry(&domain->groups,
@@ -585,14 +588,23 @@ static void kosdma_domain_free(struct kosdma_object *obj)
 	kfree(domain);
 }
 
+/* As fdinfo has it. */
+const char *kosdma_mode_name(enum kosdma_mode mode)
+{
+	static const char * const names[] = { "none", "translated", "direct" };
+
+	return names[mode];
+}
+
 static void kosdma_domain_show(struct seq_file *m, struct kosdma_object *obj)
 {
 	struct kosdma_domain *domain = to_domain(obj);
-	static const char * const modes[] = { "none", "translated", "direct" };
 	struct kosdma_device *dev;
 
 	mutex_lock(&domain->lock);
-	seq_printf(m, "kosdma-mode:\t%s\n", modes[domain->mode]);
+	seq_printf(m, "kosdma-mode:\t%s\n", kosdma_mode_name(domain->mode));
+	if (!list_empty(&domain->devices))
+		seq_printf(m, "kosdma-limit:\t%#llx\n", domain->limit);
 	seq_printf(m, "kosdma-placed:\t%u\n", domain->placed);
 	seq_printf(m, "kosdma-faults:\t%lld\n", (long long)atomic64_read(&domain->faults));
 	list_for_each_entry(dev, &domain->devices, domain_node)
@@ -640,6 +652,7 @@ static void kosdma_domain_enlist_locked(struct kosdma_domain *domain)
 {
 	lockdep_assert_held(&domain->process->lock);
 	list_add_tail(&domain->process_node, &domain->process->domains);
+	trace_domain_create(domain);
 }
 
 /* The process' automatic domain, made if need be, with a reference. */

@@ -16,9 +16,11 @@
 #include <linux/fdtable.h>
 #include <linux/idr.h>
 #include <linux/module.h>
+#include <linux/seq_file.h>
 #include <linux/slab.h>
 
 #include "kosdma.h"
+#include "trace.h"
 
 static const struct file_operations kosdma_handle_fops;
 static DEFINE_IDA(kosdma_sids);
@@ -237,6 +239,7 @@ static void kosdma_handle_revoke(struct kosdma_handle *handle, struct kosdma_obj
 		cond_resched();
 	}
 	mutex_unlock(&obj->tree);
+	trace_handle_revoke(obj, badge);
 	kosdma_object_end_marked(obj);
 	wake_up_poll(&obj->wait, EPOLLHUP);
 }
@@ -537,13 +540,22 @@ static void kosdma_handle_show_fdinfo(struct seq_file *m, struct file *file)
 {
 	struct kosdma_handle *handle = file->private_data;
 	struct kosdma_object *obj = handle->obj;
+	unsigned int uses;
 
+	mutex_lock(&obj->tree);
+	uses = handle->nuses;
+	mutex_unlock(&obj->tree);
 	seq_printf(m, "kosdma-type:\t%s\n", obj->ops->name);
 	seq_printf(m, "kosdma-sid:\t%u\n", obj->sid);
 	seq_printf(m, "kosdma-rights:\t%#x\n", handle->rights);
 	seq_printf(m, "kosdma-state:\t%s\n",
 		   READ_ONCE(handle->revoked) || READ_ONCE(obj->ended) == KOSDMA_REVOKED ?
 			   "revoked" : READ_ONCE(obj->ended) ? "ended" : "live");
+	seq_printf(m, "kosdma-user:\t%u\n", kosdma_user_id(obj->user, seq_user_ns(m)));
+	if (handle->owner)
+		seq_printf(m, "kosdma-owner:\t%d\n", kosdma_process_shown_pid(handle->owner));
+	seq_printf(m, "kosdma-badge:\t%u\n", handle->badge ? handle->badge->sid : 0);
+	seq_printf(m, "kosdma-uses:\t%u\n", uses);
 	if (obj->ops->show)
 		obj->ops->show(m, obj);
 }
@@ -657,6 +669,8 @@ int kosdma_ioctl_handle_copy(struct kosdma_ucmd *ucmd)
 	}
 	ret = kosdma_handle_create(ucmd, handle->obj, cmd->rights, handle,
 				   badge ? badge->obj : NULL, &cmd->out_handle);
+	if (!ret)
+		trace_handle_copy(ucmd->new);
 	if (badge)
 		kosdma_handle_put(badge);
 out_handle:
@@ -714,6 +728,7 @@ int kosdma_ioctl_badge_create(struct kosdma_ucmd *ucmd)
 		kfree(badge);
 		return ret;
 	}
+	trace_badge_create(badge);
 	ret = kosdma_handle_create(ucmd, badge, KOSDMA_RIGHT_GET_SID, NULL, NULL,
 				   &cmd->out_handle);
 	kosdma_object_put(badge);

@@ -12,6 +12,7 @@
 #include <linux/uaccess.h>
 
 #include "kosdma.h"
+#include "trace.h"
 
 static int kosdma_ioctl_info(struct kosdma_ucmd *ucmd)
 {
@@ -115,7 +116,7 @@ static const struct kosdma_ioctl kosdma_ioctls[] = {
 		     true),
 };
 
-static long kosdma_unlocked_ioctl(struct file *file, unsigned int nr, unsigned long arg)
+static int kosdma_dispatch(unsigned int nr, unsigned long arg)
 {
 	void __user *ubuf = (void __user *)arg;
 	struct kosdma_ucmd ucmd = {};
@@ -154,6 +155,14 @@ static long kosdma_unlocked_ioctl(struct file *file, unsigned int nr, unsigned l
 		else
 			kosdma_handle_publish(&ucmd);
 	}
+	return ret;
+}
+
+static long kosdma_unlocked_ioctl(struct file *file, unsigned int nr, unsigned long arg)
+{
+	int ret = kosdma_dispatch(nr, arg);
+
+	trace_ioctl_refuse(nr, ret);
 	return ret;
 }
 

@@ -289,6 +289,7 @@ struct kosdma_process {
 struct kosdma_process *kosdma_process_current(void);
 void kosdma_process_put(struct kosdma_process *process);
 bool kosdma_process_is_current(struct kosdma_process *process);
+pid_t kosdma_process_shown_pid(struct kosdma_process *process);
 int kosdma_process_wait_gone(struct kosdma_process *process);
 void kosdma_queue_later(struct delayed_work *work, unsigned long delay);
 int kosdma_process_init(void);
@@ -304,6 +305,7 @@ unsigned int kosdma_max_objects(void);
 struct kosdma_user *kosdma_user_count_object(void);
 void kosdma_user_uncount_object(struct kosdma_user *user);
 int kosdma_user_charge(struct kosdma_user *user, unsigned long npages);
+uid_t kosdma_user_id(struct kosdma_user *user, struct user_namespace *ns);
 void kosdma_user_uncharge(struct kosdma_user *user, unsigned long npages);
 
 /* --- buffer.c ------------------------------------------------------------ */
@@ -510,6 +512,7 @@ static inline struct kosdma_domain *to_domain(struct kosdma_object *obj)
 	return container_of(obj, struct kosdma_domain, obj);
 }
 
+const char *kosdma_mode_name(enum kosdma_mode mode);
 struct kosdma_domain *kosdma_domain_get(int fd, struct kosdma_process *process);
 void kosdma_domain_put(struct kosdma_domain *domain);
 int kosdma_domain_add(struct kosdma_domain *domain, struct kosdma_device *dev);

@@ -18,6 +18,7 @@
 #include <linux/slab.h>
 
 #include "kosdma.h"
+#include "trace.h"
 
 /* Room for a guard below. */
 #define KOSDMA_MAP_BASE PMD_SIZE
@@ -416,6 +417,7 @@ void kosdma_mapping_revoke(struct kosdma_mapping *mapping, enum kosdma_end how)
 		if (mapping->file)
 			unmap_mapping_range(mapping->file->f_mapping, 0, 0, 1);
 		kosdma_memtype_release(&mapping->memtype);
+		trace_mapping_end(mapping, how);
 	}
 	up_write(&mapping->rwsem);
 	kosdma_object_set_ended(&mapping->obj, how);
@@ -503,6 +505,7 @@ static void kosdma_mapping_show(struct seq_file *m, struct kosdma_object *obj)
 	struct kosdma_mapping *mapping = to_mapping(obj);
 
 	seq_printf(m, "kosdma-source:\t%u\n", mapping->use.obj->sid);
+	seq_printf(m, "kosdma-start:\t%#lx\n", kosdma_mapping_start(mapping));
 	seq_printf(m, "kosdma-offset:\t%llu\n", mapping->offset);
 	seq_printf(m, "kosdma-length:\t%llu\n", mapping->length);
 	seq_printf(m, "kosdma-flags:\t%#x\n", mapping->flags);
@@ -676,10 +679,12 @@ static int kosdma_mapping_finish(struct kosdma_mapping *mapping, struct kosdma_h
 	if (!ret)
 		ret = kosdma_handle_create(ucmd, &mapping->obj, KOSDMA_RIGHT_GET_SID, NULL, NULL,
 					   out_handle);
-	if (ret)
+	if (ret) {
 		kosdma_mapping_close(&mapping->obj);
-	else
+	} else {
 		*out_addr = kosdma_mapping_start(mapping);
+		trace_mapping_map(mapping, *out_addr);
+	}
 	kosdma_object_put(&mapping->obj);
 	return ret;
 }

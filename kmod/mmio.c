@@ -14,6 +14,7 @@
 #include <linux/slab.h>
 
 #include "kosdma.h"
+#include "trace.h"
 
 /* --- the claim -------------------------------------------------------------- */
 
@@ -168,6 +169,7 @@ static void kosdma_region_end(struct kosdma_object *obj, enum kosdma_end how)
 	struct kosdma_region *region = to_region(obj);
 	struct kosdma_device *dev = region->dev;
 
+	trace_region_end(region);
 	kosdma_region_unclaim(region);
 	if (!dev)
 		return;
@@ -192,10 +194,22 @@ static void kosdma_region_free(struct kosdma_object *obj)
 static void kosdma_region_show(struct seq_file *m, struct kosdma_object *obj)
 {
 	struct kosdma_region *region = to_region(obj);
+	u32 mapping;
+	bool gone;
 
+	mutex_lock(&region->lock);
+	mapping = region->mapping ? region->mapping->obj.sid : 0;
+	gone = region->gone;
+	mutex_unlock(&region->lock);
+	seq_printf(m, "kosdma-length:\t%llu\n", region->length);
 	seq_printf(m, "kosdma-range:\t%#llx-%#llx\n", region->start,
 		   region->start + region->length - 1);
 	seq_printf(m, "kosdma-flags:\t%#x\n", region->claim.flags);
+	seq_printf(m, "kosdma-mapping:\t%u\n", mapping);
+	if (region->dev) {
+		seq_printf(m, "kosdma-device:\t%s\n", pci_name(region->dev->pdev));
+		seq_printf(m, "kosdma-lost:\t%u\n", gone);
+	}
 }
 
 static const struct kosdma_object_ops kosdma_region_ops = {
@@ -353,6 +367,7 @@ int kosdma_ioctl_region_register(struct kosdma_ucmd *ucmd)
 		ret = kosdma_region_claim(region, driver);
 	if (ret)
 		goto err_put;
+	trace_region_create(region);
 	if (region->dev)
 		ret = kosdma_region_hold(region);
 	else if (driver[0] && !(cmd->flags & KOSDMA_REGION_K_SHARED))

@@ -13,10 +13,13 @@
 #include <linux/hashtable.h>
 #include <linux/module.h>
 #include <linux/moduleparam.h>
+#include <linux/pid_namespace.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
+#include <linux/user_namespace.h>
 
 #include "kosdma.h"
+#include "trace.h"
 
 static unsigned int max_objects = 1U << 20;
 module_param(max_objects, uint, 0644);
@@ -158,6 +161,12 @@ void kosdma_user_uncharge(struct kosdma_user *user, unsigned long npages)
 	WARN_ON_ONCE(atomic_long_sub_return(npages, &user->user->locked_vm) < 0);
 }
 
+/* The user's id as somebody in the namespace @ns sees it. */
+uid_t kosdma_user_id(struct kosdma_user *user, struct user_namespace *ns)
+{
+	return from_kuid_munged(ns, user->user->uid);
+}
+
 /* --- processes ------------------------------------------------------------ */
 
 static void kosdma_process_free(struct kref *ref)
@@ -230,6 +239,7 @@ static void kosdma_process_teardown(struct work_struct *work)
 	hash_del_rcu(&process->node);
 	spin_unlock(&kosdma_processes_lock);
 	mmu_notifier_unregister(&process->mn, process->mm);
+	trace_process_end(process);
 	WRITE_ONCE(process->gone, true);
 	wake_up_all(&kosdma_teardown_done);
 	kosdma_process_put(process);
@@ -332,6 +342,17 @@ struct kosdma_process *kosdma_process_current(void)
 bool kosdma_process_is_current(struct kosdma_process *process)
 {
 	return process->mm == current->mm && !READ_ONCE(process->dead);
+}
+
+/*
+ * The id of a process as the caller may see it, 0 if it is dead: the number may
+ * be another's by now. It means something in the initial PID namespace only.
+ */
+pid_t kosdma_process_shown_pid(struct kosdma_process *process)
+{
+	if (READ_ONCE(process->dead) || task_active_pid_ns(current) != &init_pid_ns)
+		return 0;
+	return process->pid;
 }
 
 /**

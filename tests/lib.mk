@@ -2,19 +2,19 @@
 #
 # The conventions of the kernel's tools/testing/selftests/lib.mk, as far as
 # this tree needs them: TEST_GEN_PROGS is built from sources and run,
-# TEST_GEN_PROGS_EXTENDED is built, TEST_PROGS is run as it is, TEST_FILES goes
-# along; targets all, run_tests,
-# install and clean. $(O)/tests holds all that it takes to run them.
+# TEST_GEN_PROGS_EXTENDED is only built, TEST_PROGS is run as it is, TEST_FILES
+# goes along; targets all, run_tests, install and clean. $(O)/tests holds all
+# that it takes to run them.
 
 OUTPUT := $(O)/tests
 GEN := $(addprefix $(OUTPUT)/,$(TEST_GEN_PROGS))
-GEN_EXTENDED := $(addprefix $(OUTPUT)/,$(TEST_GEN_PROGS_EXTENDED))
+EXTENDED := $(addprefix $(OUTPUT)/,$(TEST_GEN_PROGS_EXTENDED))
 RUN := $(addprefix $(OUTPUT)/,run_kselftest.sh $(TEST_PROGS) $(TEST_FILES))
 LIB_OBJS := $(patsubst %.c,$(OUTPUT)/%.o,$(LIB_SRCS))
 
 .PHONY: all run_tests install clean
 .SECONDARY:
-all: $(GEN) $(GEN_EXTENDED) $(RUN)
+all: $(GEN) $(EXTENDED) $(RUN)
 
 $(RUN): $(OUTPUT)/%: %
 	@mkdir -p $(@D)
@@ -36,4 +36,4 @@ install: all
 	cp $(GEN) $(RUN) $(INSTALL_PATH)
 
 clean:
-	$(RM) -r $(OUTPUT)/lib $(GEN) $(GEN_EXTENDED) $(RUN) $(addsuffix .o,$(GEN) $(GEN_EXTENDED))
+	$(RM) -r $(OUTPUT)/lib $(OUTPUT)/bench $(GEN) $(RUN) $(addsuffix .o,$(GEN))
