@@ -701,6 +701,40 @@ TEST_F(access, the_lowest_address_that_fits_is_given)
 	}
 }
 
+/* A close that closes nothing says so, and its neighbours keep what they have. */
+TEST_F(access, second_close_is_rcResourceNotFound_and_changes_nothing)
+{
+	Handle buffers[3], accesses[3], copy;
+	uint64_t addr[3];
+
+	attach(self);
+	for (int i = 0; i < 3; i++) {
+		buffers[i] = buffer_create(0, PAGE_SIZE, 0);
+		accesses[i] = begin_here(self, buffers[i]);
+		addr[i] = access_addr(accesses[i]);
+	}
+	copy = dup(accesses[1]);
+	ASSERT_GE(copy, 0);
+	EXPECT_OK(KnHandleClose(accesses[1]));
+	EXPECT_RC(rcResourceNotFound, KnHandleClose(accesses[1]));
+	for (int i = 0; i < 3; i += 2)
+		EXPECT_EQ(addr[i], access_addr(accesses[i]));
+	/* Somebody else's by now: the dead copy does not end it. */
+	accesses[1] = begin_here(self, buffers[1]);
+	EXPECT_EQ(addr[1], access_addr(accesses[1]));
+	EXPECT_RC(rcResourceNotFound, probe_sid(copy));
+	EXPECT_OK(KnHandleClose(copy));
+	for (int i = 0; i < 3; i++) {
+		EXPECT_EQ(addr[i], access_addr(accesses[i]));
+		EXPECT_OK(KnHandleClose(accesses[i]));
+		EXPECT_RC(rcResourceNotFound, KnHandleClose(accesses[i]));
+		EXPECT_OK(KnHandleClose(buffers[i]));
+	}
+	detach(self);
+	attach(self);
+	detach(self);
+}
+
 TEST_F(access, addresses_are_aligned_to_the_asked_block)
 {
 	Handle first, odd;

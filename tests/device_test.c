@@ -528,6 +528,65 @@ TEST_F(device, death_of_its_process_ends_bus_mastering_at_once)
 	}
 }
 
+/*
+ * What no reset stops goes on as soon as it masters the bus again: only the
+ * kernel keeps it from that, whichever way its holder goes.
+ */
+TEST_F(device, device_that_cannot_be_reset_masters_no_bus_after_its_holder)
+{
+	static const char *const ways[] = { "detach", "exit", "exec", "kill",
+					    "unbind" };
+
+	if (!access(attribute(self, "reset"), F_OK))
+		SKIP("this edu device can be reset");
+	for (size_t way = 0; way < ARRAY_SIZE(ways); way++) {
+		int sync[2];
+		pid_t pid;
+
+		test_context("%s", ways[way]);
+		make_bound(self);
+		ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0,
+					sync));
+		pid = test_fork();
+		if (!pid) {
+			ASSERT_OK(KnIommuAttachDevice(self->edu.bdf));
+			probe_signal(sync[1]);
+			probe_await(sync[1]);
+			if (way == 0)
+				ASSERT_OK(KnIommuDetachDevice(self->edu.bdf));
+			else if (way == 2)
+				execlp("sleep", "sleep", "1000", NULL);
+			else if (way >= 3)
+				pause();
+			exit(0);
+		}
+		probe_await(sync[0]);
+		EXPECT_TRUE(probe_bus_master(self->edu.path));
+		probe_signal(sync[0]);
+		if (way < 2) {
+			test_wait(pid);
+		} else if (way == 2) {
+			char byte;
+
+			/* Its end of the socket is closed by exec. */
+			close(sync[1]);
+			ASSERT_EQ(0, read(sync[0], &byte, 1));
+		} else if (way == 4) {
+			ASSERT_TRUE(probe_write_file(DRIVER "/unbind",
+						     self->name));
+		}
+		if (way != 4)
+			kill(pid, SIGKILL);
+		if (way == 3)
+			ASSERT_EQ(pid, waitpid(pid, NULL, 0));
+		EXPECT_FALSE(probe_bus_master(self->edu.path));
+		if (way == 4)
+			kill(pid, SIGKILL);
+		close(sync[0]);
+		close(sync[1]);
+	}
+}
+
 /* ---- held by one process at a time ---- */
 
 TEST_F(device, registers_of_one_process_keep_others_from_attaching)
@@ -703,6 +762,46 @@ TEST_F(device, unbinding_takes_it_from_its_holder)
 		EXPECT_EQ(NONE, mapping);
 	}
 	EXPECT_OK(KnHandleClose(out));
+}
+
+static volatile uint32_t last_read;
+
+static void registers_are_gone(int sig)
+{
+	EXPECT_EQ(SIGBUS, sig);
+	EXPECT_EQ(0x010000ed, last_read);
+	test_child_exit();
+}
+
+/* A register reads as what it is, and then not at all: never as all ones. */
+TEST_F(device, register_loop_ends_with_SIGBUS_when_the_device_is_removed)
+{
+	for (int round = 0; round < 4; round++) {
+		int sync[2];
+		pid_t pid;
+
+		test_context("round %d", round);
+		ASSERT_EQ(0, pipe2(sync, O_CLOEXEC));
+		pid = test_fork();
+		if (!pid) {
+			signal(SIGBUS, registers_are_gone);
+			ASSERT_OK(edu_map_registers(&self->edu));
+			last_read = edu_read(&self->edu, EDU_REG_ID);
+			probe_signal(sync[1]);
+			while (last_read == 0x010000ed)
+				last_read = edu_read(&self->edu, EDU_REG_ID);
+			EXPECT_EQ(0x010000ed, last_read);
+			test_child_exit();
+		}
+		probe_await(sync[0]);
+		usleep(round * 5 * 1000);
+		ASSERT_TRUE(probe_write_file(attribute(self, "remove"), "1"));
+		test_wait(pid);
+		ASSERT_TRUE(probe_write_file("/sys/bus/pci/rescan", "1"));
+		ASSERT_TRUE(edu_find(&self->edu, 0));
+		close(sync[0]);
+		close(sync[1]);
+	}
 }
 
 TEST_F(device, binding_and_unbinding_many_times_leaves_nothing)

@@ -417,6 +417,213 @@ TEST_F_TIMEOUT(storm, handles_sent_round_a_ring_of_processes, TIMEOUT)
 	}
 }
 
+/* ---- every call against every other, on the same handles ---- */
+
+static struct {
+	Handle buffer, domain, access, mapping;
+	int sock[2];
+	uint16_t bdf;
+	bool have_edu;
+	pthread_barrier_t start;
+} common;
+
+static Retcode close_result(Retcode rc, Handle out)
+{
+	if (rc == rcOk)
+		EXPECT_KNOWN(KnHandleClose(out));
+	return rc;
+}
+
+static Retcode call_map(void)
+{
+	Handle out;
+	void *addr;
+	Retcode rc = KnIoDmaMap(common.buffer, 0, PAGES(2), NULL,
+				VMM_READ_WRITE, &addr, &out);
+
+	return close_result(rc, out);
+}
+
+static Retcode call_begin(void)
+{
+	Handle out;
+	Retcode rc = KnIoDmaBeginEx(common.buffer, common.domain, &out);
+
+	return close_result(rc, out);
+}
+
+static Retcode call_copy(void)
+{
+	Handle out;
+	Retcode rc = KnHandleCopy(common.buffer, OCAP_DMA_FULL, NONE, &out);
+
+	return close_result(rc, out);
+}
+
+static Retcode call_send(void)
+{
+	Handle out;
+	Retcode rc = KosHandleSend(common.sock[0], common.buffer,
+				   OCAP_DMA_FULL);
+
+	if (rc != rcOk)
+		return rc;
+	/* The other thread may have taken it. */
+	rc = KosHandleReceive(common.sock[1], &out);
+	return close_result(rc, out);
+}
+
+static Retcode call_info(void)
+{
+	DmaInfo *info;
+	Retcode rc = KnIoDmaGetInfo(common.buffer, &info);
+
+	if (rc == rcOk)
+		KosMemFree(info);
+	return rc;
+}
+
+static Retcode call_access_info(void)
+{
+	DmaInfo *info;
+	Retcode rc = KnIoDmaGetInfo(common.access, &info);
+
+	if (rc == rcOk)
+		KosMemFree(info);
+	return rc;
+}
+
+static Retcode call_modify(void)
+{
+	return KnIoDmaModify(common.buffer, DMA_ATTR_WRITE_COMBINE);
+}
+
+static Retcode call_revoke(void)
+{
+	return KnHandleRevokeEx(common.buffer, rtl_false);
+}
+
+static Retcode call_attach(void)
+{
+	return common.have_edu ? KnIommuAttachDeviceToDomain(common.bdf,
+							     common.domain) :
+				 rcOk;
+}
+
+static Retcode call_detach(void)
+{
+	return common.have_edu ? KnIommuDetachDeviceFromDomain(common.bdf,
+							       common.domain) :
+				 rcOk;
+}
+
+static Retcode call_mask(void)
+{
+	return common.have_edu ? KosIommuSetDmaMask(common.bdf, 0xfffffff) :
+				 rcOk;
+}
+
+static Retcode call_close_access(void)
+{
+	return KnHandleClose(common.access);
+}
+
+static Retcode call_close_mapping(void)
+{
+	return KnHandleClose(common.mapping);
+}
+
+static Retcode call_close_domain(void)
+{
+	return KnHandleClose(common.domain);
+}
+
+static Retcode call_close_buffer(void)
+{
+	return KnHandleClose(common.buffer);
+}
+
+static const struct call {
+	const char *name;
+	Retcode (*call)(void);
+} calls[] = {
+	{ "map", call_map },
+	{ "begin", call_begin },
+	{ "copy", call_copy },
+	{ "send", call_send },
+	{ "info", call_info },
+	{ "access info", call_access_info },
+	{ "modify", call_modify },
+	{ "revoke", call_revoke },
+	{ "attach", call_attach },
+	{ "detach", call_detach },
+	{ "mask", call_mask },
+	{ "close access", call_close_access },
+	{ "close mapping", call_close_mapping },
+	{ "close domain", call_close_domain },
+	{ "close buffer", call_close_buffer },
+};
+
+static void *call_thread(void *arg)
+{
+	const struct call *c = arg;
+
+	pthread_barrier_wait(&common.start);
+	for (int i = 0; i < 3; i++)
+		EXPECT_KNOWN(c->call());
+	return NULL;
+}
+
+static void race_calls(const struct call *a, const struct call *b, bool attached)
+{
+	int before = probe_nr_fds();
+	pthread_t threads[2];
+	Handle left[4];
+	void *addr;
+
+	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK |
+				SOCK_CLOEXEC, 0, common.sock));
+	common.buffer = buffer_create(0, PAGES(4), 0);
+	common.domain = domain_create();
+	common.access = access_begin_in(common.buffer, common.domain);
+	ASSERT_OK(KnIoDmaMap(common.buffer, 0, PAGES(4), NULL, VMM_READ_WRITE,
+			     &addr, &common.mapping));
+	if (attached)
+		ASSERT_OK(call_attach());
+	ASSERT_EQ(0, pthread_create(&threads[0], NULL, call_thread, (void *)a));
+	ASSERT_EQ(0, pthread_create(&threads[1], NULL, call_thread, (void *)b));
+	for (int i = 0; i < 2; i++)
+		ASSERT_EQ(0, pthread_join(threads[i], NULL));
+	left[0] = common.mapping;
+	left[1] = common.access;
+	left[2] = common.domain;
+	left[3] = common.buffer;
+	for (int i = 0; i < 4; i++)
+		EXPECT_KNOWN(KnHandleClose(left[i]));
+	/* With what is on its way. */
+	close(common.sock[0]);
+	close(common.sock[1]);
+	EXPECT_EQ(before, probe_nr_fds());
+}
+
+TEST_F_TIMEOUT(storm, every_pair_of_calls_on_the_same_handles, TIMEOUT)
+{
+	enum { ROUNDS = 4 };
+
+	common.have_edu = self->m.have_edu;
+	common.bdf = self->m.edu.bdf;
+	ASSERT_EQ(0, pthread_barrier_init(&common.start, NULL, 2));
+	for (size_t a = 0; a < ARRAY_SIZE(calls); a++)
+		for (size_t b = a; b < ARRAY_SIZE(calls); b++)
+			for (int round = 0; round < ROUNDS; round++) {
+				test_context("%s against %s, round %d",
+					     calls[a].name, calls[b].name,
+					     round);
+				race_calls(&calls[a], &calls[b], round & 1);
+			}
+	test_context("%s", "");
+}
+
 /* ---- against a revoke ---- */
 
 enum race { RACE_MAP, RACE_BEGIN, RACE_COPY };
