@@ -58,7 +58,9 @@ static bool slot_is_full(void *arg)
 	probe_driver(edu->path, driver);
 	if (strcmp(driver, "kosdma"))
 		return false;
-	pci_make_driverless(edu->path);
+	/* A thread that attaches it may bind it again at once. */
+	probe_write_file(pci_attribute(edu->path, "driver_override"), "\n");
+	probe_write_file(DRIVER "/unbind", pci_name(edu->path));
 	return true;
 }
 

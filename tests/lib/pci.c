@@ -142,7 +142,7 @@ bool pci_log_has_fault(int log)
 #define MONITOR "/dev/ttyS3"
 #define PROMPT "(qemu) "
 
-enum { ANSWER_MS = 10 * 1000, QUIET_MS = 200 };
+enum { ANSWER_MS = 30 * 1000 };
 
 static int monitor_open(void)
 {
@@ -167,60 +167,57 @@ void monitor_require(void)
 	close(fd);
 }
 
-static bool ends_with(const char *text, size_t len, const char *end)
+/*
+ * What the monitor says between the echo of @command, which is redrawn with
+ * each character, and the prompt; NULL: it has not said all.
+ */
+static char *monitor_answer(char *text, size_t len, const char *command)
 {
-	return len >= strlen(end) && !strcmp(text + len - strlen(end), end);
-}
+	char *answer = strstr(text, command);
 
-/* Until a prompt comes, or, without @prompt, until nothing comes. */
-static size_t monitor_read(int fd, char *text, size_t size, bool prompt)
-{
-	struct pollfd pfd = { .fd = fd, .events = POLLIN };
-	size_t len = 0;
-
-	text[0] = '\0';
-	while (poll(&pfd, 1, prompt ? ANSWER_MS : QUIET_MS) == 1) {
-		ssize_t n = read(fd, text + len, size - 1 - len);
-
-		ASSERT_GT(n, 0);
-		len += n;
-		text[len] = '\0';
-		if (prompt && ends_with(text, len, PROMPT))
-			break;
-		/* What is interesting comes last. */
-		if (len > size / 2) {
-			memmove(text, text + len / 2, len - len / 2 + 1);
-			len -= len / 2;
-		}
-	}
-	return len;
+	if (answer)
+		answer = strchr(answer, '\n');
+	if (!answer || len < strlen(PROMPT) ||
+	    strcmp(text + len - strlen(PROMPT), PROMPT))
+		return NULL;
+	text[len - strlen(PROMPT)] = '\0';
+	return answer + 1;
 }
 
 const char *monitor_command(const char *fmt, ...)
 {
 	static char text[32768];
-	char command[256], *answer;
-	int fd = monitor_open();
+	char command[256], *answer = NULL;
+	struct pollfd pfd = { .fd = monitor_open(), .events = POLLIN };
+	size_t len = 0;
 	va_list ap;
-	size_t len;
 	int n;
 
-	ASSERT_GE(fd, 0);
+	ASSERT_GE(pfd.fd, 0);
 	va_start(ap, fmt);
-	n = vsnprintf(command, sizeof(command) - 1, fmt, ap);
+	n = vsnprintf(command, sizeof(command), fmt, ap);
 	va_end(ap);
-	ASSERT_LT(n, sizeof(command) - 1);
+	ASSERT_LT(n, sizeof(command));
 
-	/* An empty line ends whatever was begun. */
-	ASSERT_EQ(1, write(fd, "\n", 1));
-	monitor_read(fd, text, sizeof(text), false);
-	command[n++] = '\n';
-	ASSERT_EQ(n, write(fd, command, n));
-	len = monitor_read(fd, text, sizeof(text), true);
-	close(fd);
-	ASSERT_TRUE(ends_with(text, len, PROMPT));
-	text[len - strlen(PROMPT)] = '\0';
-	/* The echo is redrawn with each character, and ends with its line. */
-	answer = strchr(text, '\n');
-	return answer ? answer + 1 : "";
+	/* The first end of line is for whatever was begun before. */
+	ASSERT_EQ(1, write(pfd.fd, "\n", 1));
+	ASSERT_EQ(n, write(pfd.fd, command, n));
+	ASSERT_EQ(1, write(pfd.fd, "\n", 1));
+	while (!answer) {
+		ssize_t got;
+
+		ASSERT_EQ(1, poll(&pfd, 1, ANSWER_MS));
+		got = read(pfd.fd, text + len, sizeof(text) - 1 - len);
+		ASSERT_GT(got, 0);
+		len += got;
+		text[len] = '\0';
+		answer = monitor_answer(text, len, command);
+		/* What is interesting comes last. */
+		if (!answer && len > sizeof(text) / 2) {
+			memmove(text, text + len / 2, len - len / 2 + 1);
+			len -= len / 2;
+		}
+	}
+	close(pfd.fd);
+	return answer;
 }
