@@ -139,19 +139,6 @@ static bool kosdma_pci_is_machine(struct pci_dev *pdev)
 		pdev->device == KOSDMA_DEVICE_VIRTIO_IOMMU);
 }
 
-/* Has the function a driver? Then its name is @name. */
-static bool kosdma_pci_driver_name(struct pci_dev *pdev, char name[KOSDMA_NAME_LEN])
-{
-	bool driven;
-
-	device_lock(&pdev->dev);
-	driven = pdev->dev.driver;
-	if (driven)
-		strscpy(name, pdev->dev.driver->name, KOSDMA_NAME_LEN);
-	device_unlock(&pdev->dev);
-	return driven;
-}
-
 /* The function at an address, with a reference, or NULL. */
 struct pci_dev *kosdma_pci_dev_get(u32 address)
 {
@@ -167,23 +154,68 @@ bool kosdma_pci_address(struct pci_dev *pdev, u32 *address)
 	return true;
 }
 
-/* Why a device that kosdma is not bound to cannot be attached. */
-static int kosdma_device_explain(u32 address)
+/* The function's device, with a reference, or NULL if kosdma is not bound to it. */
+static struct kosdma_device *kosdma_device_find_of(struct pci_dev *pdev)
 {
-	struct pci_dev *pdev = kosdma_pci_dev_get(address);
-	char name[KOSDMA_NAME_LEN];
-	int ret;
+	struct kosdma_device *dev = NULL;
+	u32 address;
 
+	if (kosdma_pci_address(pdev, &address))
+		dev = kosdma_device_find(address);
+	if (dev && dev->pdev != pdev) {
+		kosdma_device_put(dev);
+		dev = NULL;
+	}
+	return dev;
+}
+
+/**
+ * kosdma_device_get_bound() - the device of a PCI function, if kosdma has it
+ * @pdev: function
+ * @name: gets the name of the driver that has it
+ *
+ * Return: the device, with a reference; -EUNATCH if no driver has it; -EBUSY if
+ * another one has.
+ */
+struct kosdma_device *kosdma_device_get_bound(struct pci_dev *pdev, char name[KOSDMA_NAME_LEN])
+{
+	struct kosdma_device *dev = kosdma_device_find_of(pdev);
+
+	if (dev)
+		return dev;
+	/* Under this lock nobody binds or unbinds it: the driver and our table agree. */
+	device_lock(&pdev->dev);
+	dev = kosdma_device_find_of(pdev);
+	if (!dev && pdev->dev.driver) {
+		strscpy(name, pdev->dev.driver->name, KOSDMA_NAME_LEN);
+		dev = ERR_PTR(-EBUSY);
+	} else if (!dev) {
+		dev = ERR_PTR(-EUNATCH);
+	}
+	device_unlock(&pdev->dev);
+	return dev;
+}
+
+/* The device of an address, with a reference, for an attach. */
+static struct kosdma_device *kosdma_device_get(u32 address)
+{
+	struct kosdma_device *dev = kosdma_device_find(address);
+	char name[KOSDMA_NAME_LEN];
+	struct pci_dev *pdev;
+
+	if (dev)
+		return dev;
+	pdev = kosdma_pci_dev_get(address);
 	if (!pdev)
-		return -ENODEV;
-	ret = kosdma_pci_driver_name(pdev, name) ? -EBUSY : -EUNATCH;
+		return ERR_PTR(-ENODEV);
+	dev = kosdma_device_get_bound(pdev, name);
 	/* This line is part of the API. */
-	if (ret == -EBUSY)
+	if (dev == ERR_PTR(-EBUSY))
 		dev_notice_ratelimited(&pdev->dev,
 				       "kosdma: %s[%d] cannot attach it: driver %s has it\n",
 				       current->comm, task_tgid_nr(current), name);
 	pci_dev_put(pdev);
-	return ret;
+	return dev;
 }
 
 /* A device that kosdma is not bound to is attached to nothing, if it exists. */
@@ -255,28 +287,6 @@ int kosdma_bar_find(u64 start, u64 last, struct kosdma_bar *found)
 		}
 	}
 	return ret;
-}
-
-/**
- * kosdma_device_get_bound() - the device of a PCI function, if kosdma has it
- * @pdev: function
- * @name: gets the name of the driver that has it
- *
- * Return: the device, with a reference; -EUNATCH if no driver has it; -EBUSY if
- * another one has.
- */
-struct kosdma_device *kosdma_device_get_bound(struct pci_dev *pdev, char name[KOSDMA_NAME_LEN])
-{
-	struct kosdma_device *dev = NULL;
-	u32 address;
-
-	if (kosdma_pci_address(pdev, &address))
-		dev = kosdma_device_find(address);
-	if (dev && dev->pdev == pdev)
-		return dev;
-	if (dev)
-		kosdma_device_put(dev);
-	return ERR_PTR(kosdma_pci_driver_name(pdev, name) ? -EBUSY : -EUNATCH);
 }
 
 /* --- held ------------------------------------------------------------------ */
@@ -583,9 +593,9 @@ int kosdma_ioctl_device_attach(struct kosdma_ucmd *ucmd)
 
 	if (cmd->__reserved)
 		return -EINVAL;
-	dev = kosdma_device_find(cmd->address);
-	if (!dev)
-		return kosdma_device_explain(cmd->address);
+	dev = kosdma_device_get(cmd->address);
+	if (IS_ERR(dev))
+		return PTR_ERR(dev);
 	ret = kosdma_device_may_hold(dev);
 	if (ret)
 		goto out_device;

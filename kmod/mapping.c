@@ -813,6 +813,13 @@ int kosdma_ioctl_region_map(struct kosdma_ucmd *ucmd)
 		goto out_source;
 	}
 	ret = kosdma_mapping_finish(mapping, source, 0, ucmd, &cmd->out_addr, &cmd->out_handle);
+	if (ret == -EKEYREVOKED) {
+		/* Perhaps not by whoever gave the handle: the device was taken away. */
+		mutex_lock(&region->lock);
+		if (region->gone)
+			ret = -ENODEV;
+		mutex_unlock(&region->lock);
+	}
 out_source:
 	kosdma_handle_put(source);
 	return ret;

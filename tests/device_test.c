@@ -17,11 +17,11 @@
 #include "harness.h"
 #include "lib/buffer.h"
 #include "lib/edu.h"
+#include "lib/machine.h"
 #include "lib/probe.h"
 
 #define NONE INVALID_HANDLE
 #define DRIVER "/sys/bus/pci/drivers/kosdma"
-#define PROBE "/sys/bus/pci/drivers_probe"
 
 FIXTURE(device)
 {
@@ -29,64 +29,17 @@ FIXTURE(device)
 	const char *name; /* such as 0000:00:08.0 */
 };
 
-static const char *attribute(struct fixture_data_device *self, const char *name)
-{
-	static char path[128];
-
-	snprintf(path, sizeof(path), "%s/%s", self->edu.path, name);
-	return path;
-}
-
-static void get_override(struct fixture_data_device *self, char text[64])
-{
-	FILE *f = fopen(attribute(self, "driver_override"), "re");
-
-	text[0] = '\0';
-	if (f && fgets(text, 64, f))
-		text[strcspn(text, "\n")] = '\0';
-	if (f)
-		fclose(f);
-}
-
-/* No driver, and none wished for: as a device without one is found. */
-static void make_driverless(struct fixture_data_device *self)
-{
-	char driver[64], path[128];
-
-	probe_driver(self->edu.path, driver);
-	if (driver[0]) {
-		snprintf(path, sizeof(path), "/sys/bus/pci/drivers/%s/unbind",
-			 driver);
-		ASSERT_TRUE(probe_write_file(path, self->name));
-	}
-	ASSERT_TRUE(probe_write_file(attribute(self, "driver_override"), "\n"));
-	probe_driver(self->edu.path, driver);
-	ASSERT_STREQ("", driver);
-}
-
-static void make_bound(struct fixture_data_device *self)
-{
-	char driver[64];
-
-	make_driverless(self);
-	ASSERT_TRUE(probe_write_file(attribute(self, "driver_override"),
-				     "kosdma"));
-	probe_write_file(PROBE, self->name);
-	probe_driver(self->edu.path, driver);
-	ASSERT_STREQ("kosdma", driver);
-}
-
 FIXTURE_SETUP(device)
 {
 	probe_require_module();
 	edu_require(&self->edu, 0);
 	self->name = strrchr(self->edu.path, '/') + 1;
-	make_driverless(self);
+	pci_make_driverless(self->edu.path);
 }
 
 FIXTURE_TEARDOWN(device)
 {
-	make_driverless(self);
+	pci_make_driverless(self->edu.path);
 }
 
 /* ---- interrupt remapping ---- */
@@ -196,7 +149,7 @@ TEST_F(device, regular_end_of_the_process_unbinds_what_it_bound)
 		exit_after_use(self, detach);
 		probe_driver(self->edu.path, driver);
 		EXPECT_STREQ("", driver);
-		get_override(self, override);
+		pci_get_override(self->edu.path, override);
 		EXPECT_TRUE(!override[0] || !strcmp(override, "(null)"));
 		EXPECT_FALSE(probe_bus_master(self->edu.path));
 	}
@@ -206,7 +159,7 @@ TEST_F(device, regular_end_leaves_what_others_bound)
 {
 	char driver[64];
 
-	make_bound(self);
+	pci_make_bound(self->edu.path, "kosdma");
 	for (int detach = 0; detach < 2; detach++) {
 		exit_after_use(self, detach);
 		probe_driver(self->edu.path, driver);
@@ -290,10 +243,11 @@ TEST_F(device, device_meant_for_another_driver_is_rcNotReady)
 {
 	char text[64];
 
-	ASSERT_TRUE(probe_write_file(attribute(self, "driver_override"),
+	ASSERT_TRUE(probe_write_file(pci_attribute(self->edu.path,
+						   "driver_override"),
 				     "vfio-pci"));
 	EXPECT_RC(rcNotReady, KnIommuAttachDevice(self->edu.bdf));
-	get_override(self, text);
+	pci_get_override(self->edu.path, text);
 	EXPECT_STREQ("vfio-pci", text);
 	probe_driver(self->edu.path, text);
 	EXPECT_STREQ("", text);
@@ -314,7 +268,7 @@ TEST_F(device, detach_binds_nothing)
 
 TEST_F(device, without_privilege_is_rcSecurityDisallow)
 {
-	make_bound(self);
+	pci_make_bound(self->edu.path, "kosdma");
 	device_make_public();
 	IN_CHILD {
 		Handle domain, out = 77;
@@ -338,58 +292,21 @@ TEST_F(device, without_privilege_is_rcSecurityDisallow)
 	EXPECT_FALSE(probe_bus_master(self->edu.path));
 }
 
-static bool modprobe(const char *module)
-{
-	pid_t pid = test_fork();
-	int status;
-
-	if (!pid) {
-		int null = open("/dev/null", O_WRONLY);
-
-		dup2(null, STDERR_FILENO);
-		execlp("modprobe", "modprobe", module, NULL);
-		_exit(1);
-	}
-	ASSERT_EQ(pid, waitpid(pid, &status, 0));
-	return !status;
-}
-
-static bool log_has(int log, const char *a, const char *b)
-{
-	char record[8192];
-	bool found = false;
-	ssize_t n;
-
-	while ((n = read(log, record, sizeof(record) - 1)) > 0) {
-		record[n] = '\0';
-		if (strstr(record, a) && strstr(record, b))
-			found = true;
-	}
-	return found;
-}
-
 /* Bound to pci-stub, a driver of the kernel's as good as any. */
 TEST_F(device, device_of_a_kernel_driver_is_rcBusy_and_a_line_names_the_driver)
 {
-	int log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	int log = pci_log_open();
 	Handle domain, out = 77;
 	char driver[64];
 
 	if (access("/sys/bus/pci/drivers/pci-stub", F_OK) &&
-	    !modprobe("pci-stub"))
+	    !pci_modprobe("pci-stub"))
 		SKIP("needs the kernel's pci-stub driver");
-	ASSERT_GE(log, 0);
-	ASSERT_TRUE(probe_write_file(attribute(self, "driver_override"),
-				     "pci-stub"));
-	probe_write_file(PROBE, self->name);
-	probe_driver(self->edu.path, driver);
-	ASSERT_STREQ("pci-stub", driver);
-
-	lseek(log, 0, SEEK_END);
+	pci_make_bound(self->edu.path, "pci-stub");
 	domain = domain_create();
 	EXPECT_RC(rcBusy, KnIommuAttachDevice(self->edu.bdf));
 	/* Lines are limited in rate, so it may be a later try that leaves one. */
-	for (int tries = 0; !log_has(log, self->name, "pci-stub"); tries++) {
+	for (int tries = 0; !pci_log_has(log, self->name, "pci-stub"); tries++) {
 		ASSERT_LT(tries, 10);
 		sleep(1);
 		EXPECT_RC(rcBusy, KnIommuAttachDevice(self->edu.bdf));
@@ -444,7 +361,7 @@ TEST_F(device, masters_the_bus_only_while_attached)
 	const char *path = self->edu.path;
 	Handle domain, region;
 
-	make_bound(self);
+	pci_make_bound(self->edu.path, "kosdma");
 	EXPECT_FALSE(probe_bus_master(path));
 	for (int round = 0; round < 3; round++) {
 		ASSERT_OK(KnIommuAttachDevice(self->edu.bdf));
@@ -471,7 +388,7 @@ TEST_F(device, masters_the_bus_only_while_attached)
 
 TEST_F(device, refused_attach_leaves_bus_mastering_off)
 {
-	make_bound(self);
+	pci_make_bound(self->edu.path, "kosdma");
 	device_make_public();
 	IN_CHILD {
 		probe_become_nobody();
@@ -487,7 +404,7 @@ TEST_F(device, binding_grants_no_bus_mastering)
 {
 	Handle region;
 
-	make_bound(self);
+	pci_make_bound(self->edu.path, "kosdma");
 	ASSERT_OK(KnRegisterPhyMem(self->edu.bar, PAGE, 0, &region));
 	EXPECT_FALSE(probe_bus_master(self->edu.path));
 	EXPECT_TRUE(probe_memory_decode(self->edu.path));
@@ -672,6 +589,177 @@ TEST_F(device, is_attachable_at_once_after_each_death_of_its_holder)
 	}
 }
 
+/* ---- reset ---- */
+
+/*
+ * QEMU's nvme controller, which has a function level reset; an edu has none.
+ * No other is touched: there may be data on it.
+ */
+struct nvme {
+	char path[64];
+	uint16_t bdf;
+	uint64_t bar;
+	IoMemHandles handles;
+	void *regs;
+};
+
+enum {
+	NVME_BAR_SIZE = 0x4000,
+	NVME_CC = 0x14, /* bit 0: enable */
+	NVME_CSTS = 0x1c, /* bit 0: ready */
+	NVME_AQA = 0x24,
+	NVME_ASQ = 0x28,
+	NVME_ACQ = 0x30,
+};
+
+static uint64_t attribute_value(const char *path, const char *name)
+{
+	FILE *f = fopen(pci_attribute(path, name), "re");
+	unsigned long long value = 0;
+
+	if (f && fscanf(f, "%llx", &value) != 1)
+		value = 0;
+	if (f)
+		fclose(f);
+	return value;
+}
+
+static void nvme_require(struct nvme *nvme)
+{
+	struct dirent **names;
+	int nr = scandir("/sys/bus/pci/devices", &names, NULL, alphasort);
+	bool found = false;
+
+	for (int i = 0; i < nr && !found; i++) {
+		unsigned int seg, bus, dev, fn;
+		char driver[64];
+
+		snprintf(nvme->path, sizeof(nvme->path),
+			 "/sys/bus/pci/devices/%.16s", names[i]->d_name);
+		if (sscanf(names[i]->d_name, "%x:%x:%x.%x", &seg, &bus, &dev,
+			   &fn) != 4 || seg ||
+		    attribute_value(nvme->path, "vendor") != 0x1b36 ||
+		    attribute_value(nvme->path, "device") != 0x0010)
+			continue;
+		probe_driver(nvme->path, driver);
+		found = !driver[0] || !strcmp(driver, "kosdma");
+		nvme->bdf = bus << 8 | dev << 3 | fn;
+		nvme->bar = attribute_value(nvme->path, "resource");
+	}
+	if (!found)
+		SKIP("needs an nvme controller of QEMU's, without driver");
+	KnIoMemHandlesClear(&nvme->handles);
+}
+
+static void nvme_map(struct nvme *nvme)
+{
+	ASSERT_OK(KnRegisterPhyMem(nvme->bar, NVME_BAR_SIZE, 0,
+				   &nvme->handles.region));
+	ASSERT_OK(KnIoMapMem(nvme->handles.region, VMM_READ_WRITE, 0,
+			     &nvme->regs, &nvme->handles.mapping));
+}
+
+static uint32_t nvme_read(struct nvme *nvme, uint32_t reg)
+{
+	return IoReadMmReg32((char *)nvme->regs + reg);
+}
+
+static void nvme_write(struct nvme *nvme, uint32_t reg, uint32_t value)
+{
+	IoWriteMmReg32((char *)nvme->regs + reg, value);
+}
+
+/* As after power on. */
+static void expect_nvme_reset(struct nvme *nvme)
+{
+	EXPECT_EQ(0, nvme_read(nvme, NVME_CC) & 1);
+	EXPECT_EQ(0, nvme_read(nvme, NVME_CSTS) & 1);
+}
+
+static void nvme_enable(struct nvme *nvme)
+{
+	struct begun b;
+
+	begun_open(&b, PAGES(2), NONE);
+	ASSERT_NE(0, b.addr);
+	nvme_write(nvme, NVME_AQA, 0x001f001f);
+	nvme_write(nvme, NVME_ASQ, b.addr);
+	nvme_write(nvme, NVME_ASQ + 4, b.addr >> 32);
+	nvme_write(nvme, NVME_ACQ, b.addr + PAGE);
+	nvme_write(nvme, NVME_ACQ + 4, (b.addr + PAGE) >> 32);
+	nvme_write(nvme, NVME_CC, 0x00460001);
+	for (int i = 0; !(nvme_read(nvme, NVME_CSTS) & 1); i++) {
+		ASSERT_LT(i, 200);
+		usleep(10 * 1000);
+	}
+}
+
+/* What one owner has set up is no other's. */
+TEST(device_that_can_be_reset_is_as_new_for_each_owner)
+{
+	struct nvme nvme;
+
+	probe_require_module();
+	nvme_require(&nvme);
+	/* It ends by a release, by a regular exit, and by a kill. */
+	for (int how = 0; how < 3; how++) {
+		int sync[2];
+		pid_t pid;
+
+		test_context("way %d", how);
+		ASSERT_EQ(0, pipe2(sync, O_CLOEXEC));
+		pid = test_fork();
+		if (!pid) {
+			ASSERT_OK(KnIommuAttachDevice(nvme.bdf));
+			nvme_map(&nvme);
+			expect_nvme_reset(&nvme);
+			nvme_enable(&nvme);
+			/* Attach and detach do not reset it: it is held. */
+			ASSERT_OK(KnIommuDetachDevice(nvme.bdf));
+			EXPECT_EQ(1, nvme_read(&nvme, NVME_CC) & 1);
+			ASSERT_OK(KnIommuAttachDevice(nvme.bdf));
+			EXPECT_EQ(1, nvme_read(&nvme, NVME_CC) & 1);
+			if (!how) {
+				EXPECT_OK(KnIoMemHandlesClose(&nvme.handles));
+				EXPECT_OK(KnIommuDetachDevice(nvme.bdf));
+				/* The next one holds it anew. */
+				nvme_map(&nvme);
+				expect_nvme_reset(&nvme);
+			}
+			probe_signal(sync[1]);
+			if (how == 2)
+				pause();
+			test_child_exit();
+		}
+		probe_await(sync[0]);
+		close(sync[0]);
+		close(sync[1]);
+		if (how == 2) {
+			kill(pid, SIGKILL);
+			ASSERT_EQ(pid, waitpid(pid, NULL, 0));
+		} else {
+			test_wait(pid);
+		}
+		/* By the attach of a new owner at the latest. */
+		IN_CHILD {
+			ASSERT_OK(KnIommuAttachDevice(nvme.bdf));
+			nvme_map(&nvme);
+			expect_nvme_reset(&nvme);
+			EXPECT_TRUE(probe_memory_decode(nvme.path));
+		}
+		EXPECT_FALSE(probe_bus_master(nvme.path));
+	}
+	pci_make_driverless(nvme.path);
+}
+
+TEST_F(device, that_cannot_be_reset_is_attached_all_the_same)
+{
+	if (!access(pci_attribute(self->edu.path, "reset_method"), F_OK))
+		SKIP("this edu can be reset by its bus");
+	ASSERT_OK(KnIommuAttachDevice(self->edu.bdf));
+	EXPECT_OK(KnIommuDetachDevice(self->edu.bdf));
+}
+
 /* ---- a process is its address space ---- */
 
 static void *attach_thread(void *arg)
@@ -726,7 +814,7 @@ TEST_F(device, unbinding_takes_it_from_its_holder)
 	struct begun b;
 	Handle out;
 
-	make_bound(self);
+	pci_make_bound(self->edu.path, "kosdma");
 	ASSERT_OK(KnIommuAttachDevice(self->edu.bdf));
 	ASSERT_OK(edu_map_registers(&self->edu));
 	begun_open(&b, PAGE, NONE);
@@ -741,7 +829,7 @@ TEST_F(device, unbinding_takes_it_from_its_holder)
 	edu_unmap_registers(&self->edu);
 
 	/* Bound again, it works again, in the same domain. */
-	make_bound(self);
+	pci_make_bound(self->edu.path, "kosdma");
 	ASSERT_OK(KnIommuAttachDevice(self->edu.bdf));
 	ASSERT_OK(edu_map_registers(&self->edu));
 	EXPECT_TRUE(probe_lands(&self->edu, &b, b.addr + 64, b.mem + 64));
@@ -811,13 +899,13 @@ TEST_F(device, binding_and_unbinding_many_times_leaves_nothing)
 	for (int i = 0; i < 60; i++) {
 		if (i == 10)
 			before = probe_free_memory();
-		make_bound(self);
+		pci_make_bound(self->edu.path, "kosdma");
 		if (i % 3 == 0) {
 			ASSERT_OK(KnIommuAttachDevice(self->edu.bdf));
 			if (i & 1)
 				ASSERT_OK(KnIommuDetachDevice(self->edu.bdf));
 		}
-		make_driverless(self);
+		pci_make_driverless(self->edu.path);
 	}
 	EXPECT_TRUE(probe_memory_returns(before, KiB(2)));
 }

@@ -13,6 +13,7 @@
 #include "harness.h"
 #include "lib/buffer.h"
 #include "lib/edu.h"
+#include "lib/machine.h"
 #include "lib/probe.h"
 
 #define POISON_HANDLE ((Handle)0xcccc)
@@ -589,6 +590,55 @@ TEST_F(domain, full_window_is_rcQuotaExceeded_and_frees_up_again)
 	out = access_begin_in(buffer, self->b);
 	EXPECT_OK(KnHandleClose(out));
 	EXPECT_OK(detach_from(self, self->a));
+	EXPECT_OK(KnHandleClose(buffer));
+}
+
+/* Of an edu in a guest: what does not fit is refused, and nothing else fails. */
+TEST_F(domain, window_of_28_bits_is_usable_to_its_end_without_a_fault)
+{
+	enum { MASK = 0xfffffff, MAX = 16 };
+	Handle buffer, access[MAX], out = POISON_HANDLE;
+	uint64_t addr[MAX], highest = 0;
+	int log, nr = 0;
+	struct begun b;
+	Retcode rc;
+	uint8_t *mem;
+
+	edu_require_translation(&self->edu);
+	log = pci_log_open();
+	ASSERT_OK(attach_to(self, self->a));
+	ASSERT_OK(KosIommuSetDmaMask(self->edu.bdf, MASK));
+	begun_open(&b, PAGE, self->a);
+	buffer = buffer_create(0, MiB(30), DMA_DIR_BIDIR);
+	mem = buffer_map(buffer, MiB(30), &out);
+	for (; nr < MAX; nr++) {
+		rc = KnIoDmaBeginEx(buffer, self->a, &access[nr]);
+		if (rc != rcOk)
+			break;
+		addr[nr] = access_addr(access[nr]);
+		EXPECT_LE(addr[nr] + MiB(30) - 1, MASK);
+		if (addr[nr] > highest)
+			highest = addr[nr];
+	}
+	EXPECT_RC(rcQuotaExceeded, rc);
+	EXPECT_GE(nr, 6);
+	EXPECT_GT(highest + MiB(64), MASK);
+	/* Each is the same memory, at another address. */
+	for (int i = 0; i < nr; i++) {
+		test_context("access %d at %#llx", i,
+			     (unsigned long long)addr[i]);
+		EXPECT_TRUE(probe_lands(&self->edu, &b, addr[i], mem));
+		EXPECT_TRUE(probe_lands(&self->edu, &b,
+					addr[i] + MiB(30) - 16,
+					mem + MiB(30) - 16));
+	}
+	test_context("%s", "");
+	EXPECT_FALSE(pci_log_has_fault(log));
+	for (int i = 0; i < nr; i++)
+		EXPECT_OK(KnHandleClose(access[i]));
+	EXPECT_OK(detach_from(self, self->a));
+	begun_close(&b);
+	EXPECT_OK(KnHandleClose(out));
 	EXPECT_OK(KnHandleClose(buffer));
 }
 
