@@ -454,7 +454,7 @@ TEST_F(device, device_that_cannot_be_reset_masters_no_bus_after_its_holder)
 	static const char *const ways[] = { "detach", "exit", "exec", "kill",
 					    "unbind" };
 
-	if (!access(attribute(self, "reset"), F_OK))
+	if (!access(pci_attribute(self->edu.path, "reset"), F_OK))
 		SKIP("this edu device can be reset");
 	for (size_t way = 0; way < ARRAY_SIZE(ways); way++) {
 		int sync[2];
