@@ -461,7 +461,7 @@ TEST_F(device, device_that_cannot_be_reset_masters_no_bus_after_its_holder)
 		pid_t pid;
 
 		test_context("%s", ways[way]);
-		make_bound(self);
+		pci_make_bound(self->edu.path, "kosdma");
 		ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0,
 					sync));
 		pid = test_fork();
@@ -883,7 +883,7 @@ TEST_F(device, register_loop_ends_with_SIGBUS_when_the_device_is_removed)
 		}
 		probe_await(sync[0]);
 		usleep(round * 5 * 1000);
-		ASSERT_TRUE(probe_write_file(attribute(self, "remove"), "1"));
+		ASSERT_TRUE(probe_write_file(pci_attribute(self->edu.path, "remove"), "1"));
 		test_wait(pid);
 		ASSERT_TRUE(probe_write_file("/sys/bus/pci/rescan", "1"));
 		ASSERT_TRUE(edu_find(&self->edu, 0));
