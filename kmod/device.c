@@ -413,8 +413,8 @@ static int kosdma_explain_member(struct device *member, void *data)
 	/* A try: whoever binds or unbinds it just now may wait for the group, which is locked. */
 	if (member == &dev->pdev->dev || !device_trylock(member))
 		return 0;
-	/* A driver that does no DMA of its own does not stand in the way. */
-	if (member->driver)
+	/* Ours does no DMA of its own, and is in nobody's way. */
+	if (member->driver && member->driver != dev->pdev->dev.driver)
 		pci_notice(dev->pdev, "cannot be attached: driver %s has %s of its group\n",
 			   member->driver->name, dev_name(member));
 	device_unlock(member);
