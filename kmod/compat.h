@@ -187,6 +187,16 @@ static inline void kosdma_genl_unregister(struct genl_family *family)
 }
 #endif /* split_ops */
 
+/* 6.6: the attributes of a dump are where those of a do are */
+static inline struct nlattr **kosdma_dump_attrs(struct netlink_callback *cb)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 6, 0)
+	return genl_dumpit_info(cb)->attrs;
+#else
+	return genl_info_dump(cb)->attrs;
+#endif
+}
+
 /*
  * 6.12: huge entries in PFN maps (before, huge_fault is never called for them).
  * 6.17: vmf_insert_pfn_pmd() takes a plain page frame number.

@@ -665,10 +665,12 @@ static int kosdma_mapping_finish(struct kosdma_mapping *mapping, struct kosdma_h
 	if (!ret)
 		ret = kosdma_handle_create(ucmd, &mapping->obj, KOSDMA_RIGHT_GET_SID, NULL, NULL,
 					   out_handle);
-	if (ret)
+	if (ret) {
 		kosdma_mapping_close(&mapping->obj);
-	else
+	} else {
 		*out_addr = kosdma_mapping_start(mapping);
+		kosdma_stat_add(KOSDMA_STAT_MAPS, 1);
+	}
 	kosdma_object_put(&mapping->obj);
 	return ret;
 }

@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Numbers of the whole machine, and events
+ *
+ * Events of objects are told at once, to those who listen, and forgotten. They
+ * are frequent, so with nobody listening they cost a look at a bitmap.
+ *
+ * Events of devices and faults are rare. The last of them are kept, and told by
+ * a work item: whoever has one to tell may be in any context, and never waits
+ * or fails for it.
+ */
+#include <linux/ktime.h>
+#include <linux/pid_namespace.h>
+#include <linux/ratelimit.h>
+#include <linux/spinlock.h>
+#include <linux/workqueue.h>
+
+#include <linux/kosdma_netlink.h>
+
+#include "kosdma.h"
+#include "netlink.h"
+
+/* How many events are kept. */
+#define KOSDMA_EVENTS 1024
+
+/* So many refusals and faults are kept in so many seconds; users can cause any number of them. */
+#define KOSDMA_EVENTS_BURST 100
+#define KOSDMA_EVENTS_INTERVAL (5 * HZ)
+
+DEFINE_PER_CPU(struct kosdma_stats, kosdma_stats);
+
+static DEFINE_SPINLOCK(kosdma_events_lock);	/* leaf, in any context: guards what follows */
+static struct kosdma_event kosdma_events[KOSDMA_EVENTS];
+static u64 kosdma_events_kept;			/* number of the last one */
+static u64 kosdma_events_told;			/* number of the last one that was told */
+static bool kosdma_events_on;			/* there is a family to tell them by */
+
+static struct ratelimit_state kosdma_events_limit;
+
+/* --- numbers ---------------------------------------------------------------- */
+
+u64 kosdma_stat_read(enum kosdma_stat stat)
+{
+	u64 sum = 0;
+	int cpu;
+
+	for_each_possible_cpu(cpu)
+		sum += READ_ONCE(per_cpu_ptr(&kosdma_stats, cpu)->sum[stat]);
+	return sum;
+}
+
+/* --- events that are kept ------------------------------------------------------ */
+
+/**
+ * kosdma_event_next() - look at the events that are kept
+ * @number: of the last one that was looked at, at first 0; changed to that of
+ *	@event, which is more than one larger if some have been forgotten
+ * @event: gets the next one
+ *
+ * Return: whether there is a next one.
+ */
+bool kosdma_event_next(u64 *number, struct kosdma_event *event)
+{
+	unsigned long flags;
+	u64 next;
+	bool found;
+
+	spin_lock_irqsave(&kosdma_events_lock, flags);
+	next = *number + 1;
+	if (kosdma_events_kept > KOSDMA_EVENTS)
+		next = max(next, kosdma_events_kept - KOSDMA_EVENTS + 1);
+	found = next <= kosdma_events_kept;
+	if (found) {
+		*event = kosdma_events[next % KOSDMA_EVENTS];
+		*number = next;
+	}
+	spin_unlock_irqrestore(&kosdma_events_lock, flags);
+	return found;
+}
+
+static void kosdma_events_tell(struct work_struct *work)
+{
+	struct kosdma_event event;
+	unsigned long flags;
+	u64 number, last;
+
+	spin_lock_irqsave(&kosdma_events_lock, flags);
+	number = kosdma_events_told;
+	spin_unlock_irqrestore(&kosdma_events_lock, flags);
+	last = number;
+	while (kosdma_event_next(&number, &event)) {
+		if (number != last + 1)
+			kosdma_netlink_lost();
+		kosdma_netlink_tell(&event, GFP_KERNEL);
+		last = number;
+		spin_lock_irqsave(&kosdma_events_lock, flags);
+		kosdma_events_told = max(kosdma_events_told, number);
+		spin_unlock_irqrestore(&kosdma_events_lock, flags);
+		cond_resched();
+	}
+}
+
+static DECLARE_WORK(kosdma_events_work, kosdma_events_tell);
+
+static void kosdma_event_keep(struct kosdma_event *event)
+{
+	unsigned long flags;
+	bool tell;
+
+	event->time = ktime_get_boottime_ns();
+	spin_lock_irqsave(&kosdma_events_lock, flags);
+	event->number = ++kosdma_events_kept;
+	kosdma_events[event->number % KOSDMA_EVENTS] = *event;
+	tell = kosdma_events_on && kosdma_netlink_listens();
+	if (tell)
+		schedule_work(&kosdma_events_work);
+	else
+		kosdma_events_told = event->number;
+	spin_unlock_irqrestore(&kosdma_events_lock, flags);
+}
+
+/**
+ * kosdma_event_device() - something happened to a device
+ * @kind: an enum kosdma_nl_event
+ * @address: the function
+ * @process: who holds it, or NULL
+ * @sid: the domain, or 0
+ */
+void kosdma_event_device(u32 kind, u32 address, struct kosdma_process *process, u32 sid)
+{
+	struct kosdma_event event = {
+		.kind = kind,
+		.address = address,
+		.sid = sid,
+		.type = sid ? KOSDMA_HANDLE_DOMAIN : 0,
+	};
+
+	if (process) {
+		event.pid = process->pid;
+		event.uid = process->uid;
+	}
+	kosdma_event_keep(&event);
+}
+
+/**
+ * kosdma_event_refuse() - the caller was refused a device or registers
+ * @address: the function, or KOSDMA_NO_ADDRESS
+ * @error: errno, positive
+ */
+void kosdma_event_refuse(u32 address, int error)
+{
+	struct kosdma_event event = {
+		.kind = KOSDMA_NL_EVENT_REFUSE,
+		.address = address,
+		.pid = task_tgid_nr(current),
+		.uid = current_euid(),
+		.error = error,
+	};
+
+	kosdma_stat_add(KOSDMA_STAT_REFUSALS, 1);
+	if (__ratelimit(&kosdma_events_limit))
+		kosdma_event_keep(&event);
+}
+
+/**
+ * kosdma_event_pages() - pages were quarantined or released
+ * @kind: which of these, an enum kosdma_nl_event
+ * @address: the function that may write them, or KOSDMA_NO_ADDRESS
+ * @pages: how many
+ */
+void kosdma_event_pages(u32 kind, u32 address, u64 pages)
+{
+	struct kosdma_event event = { .kind = kind, .address = address, .pages = pages };
+
+	kosdma_event_keep(&event);
+}
+
+/**
+ * kosdma_event_fault() - an IOMMU refused an access
+ * @domain: of the device that tried
+ * @address: the device, or KOSDMA_NO_ADDRESS
+ *
+ * In any context.
+ */
+void kosdma_event_fault(struct kosdma_object *domain, u32 address)
+{
+	struct kosdma_event event = {
+		.kind = KOSDMA_NL_EVENT_FAULT,
+		.address = address,
+		.sid = domain->sid,
+		.type = domain->ops->type,
+		.pid = domain->pid,
+		.uid = domain->uid,
+	};
+
+	kosdma_stat_add(KOSDMA_STAT_FAULTS, 1);
+	if (__ratelimit(&kosdma_events_limit))
+		kosdma_event_keep(&event);
+}
+
+/* --- those of objects ----------------------------------------------------------- */
+
+static noinline void kosdma_event_object_tell(u32 kind, struct kosdma_object *obj)
+{
+	struct kosdma_event event = {
+		.kind = kind,
+		.address = KOSDMA_NO_ADDRESS,
+		.sid = obj->sid,
+		.type = obj->ops->type,
+		.pid = obj->pid,
+		.uid = obj->uid,
+		.time = ktime_get_boottime_ns(),
+	};
+
+	/* Maybe below locks, and on the way to freeing memory: never wait for any. */
+	kosdma_netlink_tell(&event, GFP_ATOMIC | __GFP_NOWARN);
+}
+
+/**
+ * kosdma_event_object() - something happened to an object
+ * @kind: an enum kosdma_nl_event
+ * @obj: object
+ *
+ * With nobody listening, a few instructions.
+ */
+void kosdma_event_object(u32 kind, struct kosdma_object *obj)
+{
+	if (unlikely(kosdma_netlink_listens_objects()))
+		kosdma_event_object_tell(kind, obj);
+}
+
+/* --- life ------------------------------------------------------------------------- */
+
+/* Before the first event. */
+void kosdma_event_init(void)
+{
+	ratelimit_state_init(&kosdma_events_limit, KOSDMA_EVENTS_INTERVAL, KOSDMA_EVENTS_BURST);
+	/* What it passes over is counted by us, and is not the log's. */
+	ratelimit_set_flags(&kosdma_events_limit, RATELIMIT_MSG_ON_RELEASE);
+}
+
+/* There is a family to tell events by. */
+void kosdma_event_start(void)
+{
+	unsigned long flags;
+
+	spin_lock_irqsave(&kosdma_events_lock, flags);
+	kosdma_events_on = true;
+	spin_unlock_irqrestore(&kosdma_events_lock, flags);
+}
+
+/* There is none soon. */
+void kosdma_event_stop(void)
+{
+	unsigned long flags;
+
+	spin_lock_irqsave(&kosdma_events_lock, flags);
+	kosdma_events_on = false;
+	spin_unlock_irqrestore(&kosdma_events_lock, flags);
+	cancel_work_sync(&kosdma_events_work);
+}
