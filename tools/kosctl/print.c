@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* Cells lie row after row. */
 struct table {
@@ -73,8 +74,16 @@ static const char *cell(const struct table *table, size_t row, int column)
 	return table->cells[row * (size_t)table->nr_columns + (size_t)column];
 }
 
+bool print_colours(void)
+{
+	const char *term = getenv("TERM");
+
+	return isatty(STDOUT_FILENO) && !getenv("NO_COLOR") && term && strcmp(term, "dumb");
+}
+
 static void print_text(const struct table *table)
 {
+	bool colours = print_colours();
 	size_t row, nr_rows = table->nr_cells / (size_t)table->nr_columns;
 	int i, last = table->nr_columns - 1;
 	int *width = check_memory(calloc((size_t)table->nr_columns, sizeof(*width)));
@@ -88,9 +97,12 @@ static void print_text(const struct table *table)
 				width[i] = (int)strlen(text);
 		}
 	}
+	if (colours)
+		fputs("\033[1m", stdout);
 	for (i = 0; i <= last; i++)
 		printf("%-*s%s", i == last ? 0 : width[i], table->columns[i].head,
-		       i == last ? "\n" : "  ");
+		       i == last ? "" : "  ");
+	puts(colours ? "\033[0m" : "");
 	for (row = 0; row < nr_rows; row++) {
 		for (i = 0; i <= last; i++) {
 			const char *text = cell(table, row, i);
@@ -118,6 +130,14 @@ static void print_string(const char *text, size_t len)
 			putchar(c);
 	}
 	putchar('"');
+}
+
+void print_json_string(const char *text)
+{
+	if (text)
+		print_string(text, strlen(text));
+	else
+		fputs("null", stdout);
 }
 
 static void print_words(const char *text)
@@ -170,7 +190,7 @@ void table_print(struct table *table, bool json)
 {
 	size_t row = (size_t)table->nr_columns;
 
-	if (table->nr_cells)
+	if (table->nr_cells && table->columns[0].type != COLUMN_NUMBER)
 		qsort(table->cells, table->nr_cells / row, row * sizeof(*table->cells),
 		      compare_rows);
 	if (json)
