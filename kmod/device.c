@@ -693,8 +693,11 @@ static void kosdma_why_unbound(struct kosdma_why *why)
 {
 	struct kosdma_reason reason = { .address = why->address };
 
-	if (kosdma_pci_is_machine(why->pdev))
+	/* Nothing changes that. */
+	if (kosdma_pci_is_machine(why->pdev)) {
 		kosdma_why_tell(why, KOSDMA_NL_OBSTACLE_MACHINE);
+		return;
+	}
 	reason.obstacle = kosdma_pci_driver_name(why->pdev, reason.driver) ?
 				  KOSDMA_NL_OBSTACLE_DRIVER : KOSDMA_NL_OBSTACLE_UNBOUND;
 	why->tell(&reason, why->data);

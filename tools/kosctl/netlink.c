@@ -15,6 +15,7 @@ enum {
 	DUMP_TRIES = 10, /* a dump that the kernel calls inconsistent is read again */
 	MAX_ATTRS = 63,
 	RECEIVE_ROOM = 64 * 1024,
+	EVENTS_ROOM = 8 * 1024 * 1024,
 };
 
 struct exchange {
@@ -210,7 +211,7 @@ static struct nl_sock *open_events(void)
 {
 	static const char *const groups[] = { "objects", "devices", "faults" };
 	struct nl_sock *events = nl_socket_alloc();
-	int group, ret = 0;
+	int group, ret = 0, room = EVENTS_ROOM;
 	size_t i;
 
 	if (!events || genl_connect(events)) {
@@ -228,6 +229,9 @@ static struct nl_sock *open_events(void)
 		return NULL;
 	}
 	nl_socket_set_msg_buf_size(events, RECEIVE_ROOM);
+	/* As much as one gets: events come in bursts. */
+	if (setsockopt(nl_socket_get_fd(events), SOL_SOCKET, SO_RCVBUFFORCE, &room, sizeof(room)))
+		setsockopt(nl_socket_get_fd(events), SOL_SOCKET, SO_RCVBUF, &room, sizeof(room));
 	return events;
 }
 
