@@ -2,12 +2,12 @@
 /*
  * Numbers of the whole machine, and events
  *
- * Events of objects are told at once, to those who listen, and forgotten. They
- * are frequent, so with nobody listening they cost a look at a bitmap.
+ * Events of objects are frequent: with nobody listening they cost a look at a
+ * bitmap, and are forgotten. Those of devices and faults are rare, and the last
+ * of them are kept.
  *
- * Events of devices and faults are rare. The last of them are kept, and told by
- * a work item: whoever has one to tell may be in any context, and never waits
- * or fails for it.
+ * All are told by a work item, many in one message: whoever has one to tell may
+ * be in any context, and never waits or fails for it.
  */
 #include <linux/ktime.h>
 #include <linux/pid_namespace.h>
@@ -23,6 +23,20 @@
 /* How many events are kept. */
 #define KOSDMA_EVENTS 1024
 
+/* How many events of objects can wait to be told, and how long all do, so that many go together. */
+#define KOSDMA_OBJECT_EVENTS 4096
+#define KOSDMA_EVENTS_DELAY (HZ / 50)
+
+/* What struct kosdma_event has of an object's. */
+struct kosdma_object_event {
+	u64 time;
+	u32 sid;
+	pid_t pid;
+	kuid_t uid;
+	u8 kind;
+	u8 type;
+};
+
 /* So many refusals and faults are kept in so many seconds; users can cause any number of them. */
 #define KOSDMA_EVENTS_BURST 100
 #define KOSDMA_EVENTS_INTERVAL (5 * HZ)
@@ -34,6 +48,13 @@ static struct kosdma_event kosdma_events[KOSDMA_EVENTS];
 static u64 kosdma_events_kept;			/* number of the last one */
 static u64 kosdma_events_told;			/* number of the last one that was told */
 static bool kosdma_events_on;			/* there is a family to tell them by */
+static struct kosdma_object_event kosdma_object_events[KOSDMA_OBJECT_EVENTS];
+static unsigned int kosdma_objects_seen;	/* how many came while somebody listened */
+static unsigned int kosdma_objects_told;	/* how many of these were told */
+
+/* Some found no room; not guarded. */
+static bool kosdma_objects_lost;
+static bool kosdma_events_lost;
 
 static struct ratelimit_state kosdma_events_limit;
 
@@ -78,42 +99,66 @@ bool kosdma_event_next(u64 *number, struct kosdma_event *event)
 	return found;
 }
 
-static void kosdma_events_tell(struct work_struct *work)
+/* One more that was not told. Those of objects come first: the others are rarer. */
+static bool kosdma_event_untold(struct kosdma_event *event)
 {
-	struct kosdma_event event;
+	const struct kosdma_object_event *object;
 	unsigned long flags;
-	u64 number, last;
+	bool found = true;
 
 	spin_lock_irqsave(&kosdma_events_lock, flags);
-	number = kosdma_events_told;
-	spin_unlock_irqrestore(&kosdma_events_lock, flags);
-	last = number;
-	while (kosdma_event_next(&number, &event)) {
-		if (number != last + 1)
-			kosdma_netlink_lost();
-		kosdma_netlink_tell(&event, GFP_KERNEL);
-		last = number;
-		spin_lock_irqsave(&kosdma_events_lock, flags);
-		kosdma_events_told = max(kosdma_events_told, number);
-		spin_unlock_irqrestore(&kosdma_events_lock, flags);
-		cond_resched();
+	if (kosdma_objects_told != kosdma_objects_seen) {
+		object = &kosdma_object_events[kosdma_objects_told++ % KOSDMA_OBJECT_EVENTS];
+		*event = (struct kosdma_event) {
+			.kind = object->kind,
+			.type = object->type,
+			.sid = object->sid,
+			.pid = object->pid,
+			.uid = object->uid,
+			.address = KOSDMA_NO_ADDRESS,
+			.time = object->time,
+		};
+	} else if (kosdma_events_told != kosdma_events_kept) {
+		if (kosdma_events_kept - kosdma_events_told > KOSDMA_EVENTS) {
+			kosdma_events_told = kosdma_events_kept - KOSDMA_EVENTS;
+			kosdma_events_lost = true;
+		}
+		*event = kosdma_events[++kosdma_events_told % KOSDMA_EVENTS];
+	} else {
+		found = false;
 	}
+	spin_unlock_irqrestore(&kosdma_events_lock, flags);
+	return found;
 }
 
-static DECLARE_WORK(kosdma_events_work, kosdma_events_tell);
+static void kosdma_events_tell(struct work_struct *work)
+{
+	struct kosdma_message message = {};
+	struct kosdma_event event;
+
+	while (kosdma_event_untold(&event)) {
+		kosdma_netlink_tell(&message, &event);
+		cond_resched();
+	}
+	kosdma_netlink_flush(&message);
+	if (xchg(&kosdma_objects_lost, false))
+		kosdma_netlink_lost(true);
+	if (xchg(&kosdma_events_lost, false))
+		kosdma_netlink_lost(false);
+}
+
+static DECLARE_DELAYED_WORK(kosdma_events_work, kosdma_events_tell);
 
 static void kosdma_event_keep(struct kosdma_event *event)
 {
 	unsigned long flags;
-	bool tell;
 
 	event->time = ktime_get_boottime_ns();
 	spin_lock_irqsave(&kosdma_events_lock, flags);
 	event->number = ++kosdma_events_kept;
 	kosdma_events[event->number % KOSDMA_EVENTS] = *event;
-	tell = kosdma_events_on && kosdma_netlink_listens();
-	if (tell)
-		schedule_work(&kosdma_events_work);
+	if (kosdma_events_on && kosdma_netlink_listens())
+		schedule_delayed_work(&kosdma_events_work, KOSDMA_EVENTS_DELAY);
 	else
 		kosdma_events_told = event->number;
 	spin_unlock_irqrestore(&kosdma_events_lock, flags);
@@ -202,18 +247,30 @@ void kosdma_event_fault(struct kosdma_object *domain, u32 address)
 
 static noinline void kosdma_event_object_tell(u32 kind, struct kosdma_object *obj)
 {
-	struct kosdma_event event = {
-		.kind = kind,
-		.address = KOSDMA_NO_ADDRESS,
-		.sid = obj->sid,
-		.type = obj->ops->type,
-		.pid = obj->pid,
-		.uid = obj->uid,
-		.time = ktime_get_boottime_ns(),
-	};
+	u64 time = ktime_get_boottime_ns();
+	struct kosdma_object_event *event;
+	unsigned int waiting;
+	unsigned long flags;
 
-	/* Maybe below locks, and on the way to freeing memory: never wait for any. */
-	kosdma_netlink_tell(&event, GFP_ATOMIC | __GFP_NOWARN);
+	spin_lock_irqsave(&kosdma_events_lock, flags);
+	waiting = kosdma_objects_seen - kosdma_objects_told;
+	if (!kosdma_events_on || waiting == KOSDMA_OBJECT_EVENTS) {
+		WRITE_ONCE(kosdma_objects_lost, true);
+	} else {
+		event = &kosdma_object_events[kosdma_objects_seen++ % KOSDMA_OBJECT_EVENTS];
+		event->time = time;
+		event->sid = obj->sid;
+		event->pid = obj->pid;
+		event->uid = obj->uid;
+		event->kind = kind;
+		event->type = obj->ops->type;
+		/* If others wait already, it has been scheduled; half full, it shall run now. */
+		if (!waiting)
+			schedule_delayed_work(&kosdma_events_work, KOSDMA_EVENTS_DELAY);
+		else if (waiting == KOSDMA_OBJECT_EVENTS / 2)
+			kosdma_hurry(&kosdma_events_work);
+	}
+	spin_unlock_irqrestore(&kosdma_events_lock, flags);
 }
 
 /**
@@ -257,5 +314,5 @@ void kosdma_event_stop(void)
 	spin_lock_irqsave(&kosdma_events_lock, flags);
 	kosdma_events_on = false;
 	spin_unlock_irqrestore(&kosdma_events_lock, flags);
-	cancel_work_sync(&kosdma_events_work);
+	cancel_delayed_work_sync(&kosdma_events_work);
 }

@@ -26,10 +26,16 @@ static const struct file_operations kosdma_handle_fops;
 
 #define KOSDMA_NR_TYPES (KOSDMA_HANDLE_BADGE + 1)
 
-/* By sid; its lock, a leaf, guards what follows. An object that nobody may see yet is a NULL there. */
+/* By sid. Its lock, a leaf, keeps what is found there from being freed. */
 static DEFINE_XARRAY_ALLOC1(kosdma_objects);
-static unsigned int kosdma_objects_listed[KOSDMA_NR_TYPES];
-static unsigned int kosdma_objects_changes[KOSDMA_NR_TYPES];
+
+/* How many were listed, and how many of them are gone; each processor counts its own. */
+struct kosdma_objects_count {
+	unsigned int made[KOSDMA_NR_TYPES];
+	unsigned int freed[KOSDMA_NR_TYPES];
+};
+
+static DEFINE_PER_CPU(struct kosdma_objects_count, kosdma_objects_count);
 
 /* How many entries of the table are passed over before others may have its lock. */
 #define KOSDMA_OBJECTS_BATCH 256
@@ -52,7 +58,8 @@ int kosdma_object_init(struct kosdma_object *obj, const struct kosdma_object_ops
 	user = kosdma_user_count_object();
 	if (IS_ERR(user))
 		return PTR_ERR(user);
-	ret = xa_alloc(&kosdma_objects, &obj->sid, NULL, XA_LIMIT(1, INT_MAX), GFP_KERNEL);
+	/* Zeroed, so not listed: those who find it pass it over. */
+	ret = xa_alloc(&kosdma_objects, &obj->sid, obj, XA_LIMIT(1, INT_MAX), GFP_KERNEL);
 	if (ret) {
 		kosdma_user_uncount_object(user);
 		return ret == -EBUSY ? -EDQUOT : ret;
@@ -74,13 +81,9 @@ int kosdma_object_init(struct kosdma_object *obj, const struct kosdma_object_ops
  */
 void kosdma_object_list(struct kosdma_object *obj)
 {
-	xa_lock(&kosdma_objects);
-	/* Its place is there, so nothing is allocated. */
-	WARN_ON_ONCE(xa_is_err(__xa_store(&kosdma_objects, obj->sid, obj, 0)));
-	WRITE_ONCE(obj->listed, true);
-	kosdma_objects_listed[obj->ops->type]++;
-	kosdma_objects_changes[obj->ops->type]++;
-	xa_unlock(&kosdma_objects);
+	/* After all that the object is. */
+	smp_store_release(&obj->listed, true);
+	this_cpu_inc(kosdma_objects_count.made[obj->ops->type]);
 	kosdma_event_object(KOSDMA_NL_EVENT_CREATE, obj);
 }
 
@@ -101,7 +104,8 @@ struct kosdma_object *kosdma_object_next(u32 *sid, u32 types)
 	xa_lock(&kosdma_objects);
 	for (obj = xa_find(&kosdma_objects, &index, U32_MAX, XA_PRESENT); obj;
 	     obj = xa_find_after(&kosdma_objects, &index, U32_MAX, XA_PRESENT)) {
-		if (types & BIT(obj->ops->type) && kref_get_unless_zero(&obj->ref))
+		if (smp_load_acquire(&obj->listed) && types & BIT(obj->ops->type) &&
+		    kref_get_unless_zero(&obj->ref))
 			break;
 		if (++n % KOSDMA_OBJECTS_BATCH == 0) {
 			xa_unlock(&kosdma_objects);
@@ -117,30 +121,42 @@ struct kosdma_object *kosdma_object_next(u32 *sid, u32 types)
 /* A number, not 0, that is another one after an object of the type comes or goes. */
 unsigned int kosdma_object_changes(enum kosdma_handle_type type)
 {
-	return READ_ONCE(kosdma_objects_changes[type]) ?: 1;
+	unsigned int sum = 0;
+	int cpu;
+
+	for_each_possible_cpu(cpu) {
+		const struct kosdma_objects_count *count = per_cpu_ptr(&kosdma_objects_count, cpu);
+
+		sum += READ_ONCE(count->made[type]) + READ_ONCE(count->freed[type]);
+	}
+	return sum ?: UINT_MAX;
 }
 
 /* How many objects of the type there are. */
 unsigned int kosdma_object_count(enum kosdma_handle_type type)
 {
-	return READ_ONCE(kosdma_objects_listed[type]);
+	unsigned int sum = 0;
+	int cpu;
+
+	for_each_possible_cpu(cpu) {
+		const struct kosdma_objects_count *count = per_cpu_ptr(&kosdma_objects_count, cpu);
+
+		sum += READ_ONCE(count->made[type]) - READ_ONCE(count->freed[type]);
+	}
+	return sum;
 }
 
 static void kosdma_object_unlist(struct kosdma_object *obj)
 {
-	xa_lock(&kosdma_objects);
-	__xa_erase(&kosdma_objects, obj->sid);
-	if (obj->listed) {
-		kosdma_objects_listed[obj->ops->type]--;
-		kosdma_objects_changes[obj->ops->type]++;
-	}
-	xa_unlock(&kosdma_objects);
+	xa_erase(&kosdma_objects, obj->sid);
+	if (obj->listed)
+		this_cpu_inc(kosdma_objects_count.freed[obj->ops->type]);
 }
 
 /* It has ended, and those that saw it begin are told. */
 static void kosdma_object_tell_end(struct kosdma_object *obj)
 {
-	if (READ_ONCE(obj->listed))
+	if (obj->listed)
 		kosdma_event_object(KOSDMA_NL_EVENT_END, obj);
 }
 

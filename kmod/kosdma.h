@@ -210,7 +210,7 @@ struct kosdma_object_ops {
  * @sid: identity, unique among living objects, never 0; immutable
  * @pid: thread group that made it; immutable
  * @uid: its effective user then, who may see it; immutable
- * @listed: the table of objects shows it; guarded by the table's lock
+ * @listed: it is complete, and those who may see it do; set once
  * @ended: an enum kosdma_end, see kosdma_object_set_ended()
  * @tree: guards @reach, @ending and the tree fields of its handles
  * @reach: open unrevoked handles + uses + pins

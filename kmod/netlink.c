@@ -684,41 +684,63 @@ bool kosdma_netlink_listens(void)
 	       kosdma_netlink_listens_group(KOSDMA_NLGRP_FAULTS);
 }
 
-/* Those who listen for devices or faults have missed some: the next that they read is ENOBUFS. */
-void kosdma_netlink_lost(void)
+/* Those who listen have missed some: the next that they read is ENOBUFS. */
+void kosdma_netlink_lost(bool objects)
 {
-	genl_set_err(&kosdma_nl_family, &init_net, 0, KOSDMA_NLGRP_DEVICES, -ENOBUFS);
-	genl_set_err(&kosdma_nl_family, &init_net, 0, KOSDMA_NLGRP_FAULTS, -ENOBUFS);
+	if (objects) {
+		genl_set_err(&kosdma_nl_family, &init_net, 0, KOSDMA_NLGRP_OBJECTS, -ENOBUFS);
+	} else {
+		genl_set_err(&kosdma_nl_family, &init_net, 0, KOSDMA_NLGRP_DEVICES, -ENOBUFS);
+		genl_set_err(&kosdma_nl_family, &init_net, 0, KOSDMA_NLGRP_FAULTS, -ENOBUFS);
+	}
+}
+
+/* One who is too slow reads ENOBUFS. */
+void kosdma_netlink_flush(struct kosdma_message *message)
+{
+	if (message->skb)
+		genlmsg_multicast(&kosdma_nl_family, message->skb, 0, message->group, GFP_KERNEL);
+	message->skb = NULL;
+}
+
+static int kosdma_message_add(struct kosdma_message *message, const struct kosdma_event *event)
+{
+	void *hdr;
+	int ret;
+
+	hdr = genlmsg_put(message->skb, 0, 0, &kosdma_nl_family, 0,
+			  kosdma_event_cmds[message->group]);
+	if (!hdr)
+		return -EMSGSIZE;
+	ret = kosdma_event_fill(message->skb, event);
+	if (ret)
+		genlmsg_cancel(message->skb, hdr);
+	else
+		genlmsg_end(message->skb, hdr);
+	return ret;
 }
 
 /**
  * kosdma_netlink_tell() - tell an event to those who listen
+ * @message: to which it is added; sent when it is full or for another group
  * @event: event
- * @gfp: how memory may be had
- *
- * One who is too slow, or for whom there is no memory, reads ENOBUFS.
  */
-void kosdma_netlink_tell(const struct kosdma_event *event, gfp_t gfp)
+void kosdma_netlink_tell(struct kosdma_message *message, const struct kosdma_event *event)
 {
 	unsigned int group = kosdma_event_group(event->kind);
-	struct sk_buff *msg;
-	void *hdr;
 
+	if (message->skb && message->group == group && !kosdma_message_add(message, event))
+		return;
+	kosdma_netlink_flush(message);
 	if (!kosdma_netlink_listens_group(group))
 		return;
-	msg = genlmsg_new(128, gfp);
-	if (!msg)
-		goto lost;
-	hdr = genlmsg_put(msg, 0, 0, &kosdma_nl_family, 0, kosdma_event_cmds[group]);
-	if (!hdr || WARN_ON_ONCE(kosdma_event_fill(msg, event))) {
-		nlmsg_free(msg);
-		goto lost;
+	message->group = group;
+	message->skb = genlmsg_new(GENLMSG_DEFAULT_SIZE, GFP_KERNEL);
+	if (!message->skb) {
+		genl_set_err(&kosdma_nl_family, &init_net, 0, group, -ENOBUFS);
+		return;
 	}
-	genlmsg_end(msg, hdr);
-	genlmsg_multicast(&kosdma_nl_family, msg, 0, group, gfp);
-	return;
-lost:
-	genl_set_err(&kosdma_nl_family, &init_net, 0, group, -ENOBUFS);
+	WARN_ON_ONCE(kosdma_message_add(message, event));
 }
 
 /* --- the family -------------------------------------------------------------------- */

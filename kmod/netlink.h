@@ -69,7 +69,19 @@ int kosdma_event_fill(struct sk_buff *skb, const struct kosdma_event *event);
 
 bool kosdma_netlink_listens(void);
 bool kosdma_netlink_listens_objects(void);
-void kosdma_netlink_tell(const struct kosdma_event *event, gfp_t gfp);
-void kosdma_netlink_lost(void);
+
+/**
+ * struct kosdma_message - events on their way to one group, zeroed at first
+ * @skb: as many as fit, or NULL
+ * @group: for which
+ */
+struct kosdma_message {
+	struct sk_buff *skb;
+	unsigned int group;
+};
+
+void kosdma_netlink_tell(struct kosdma_message *message, const struct kosdma_event *event);
+void kosdma_netlink_flush(struct kosdma_message *message);
+void kosdma_netlink_lost(bool objects);
 
 #endif /* KOSDMA_NETLINK_H */

@@ -210,14 +210,25 @@ int netlink_join(int sock, int group)
 
 int netlink_event(int sock, struct netlink_reply *reply)
 {
-	char message[4096];
-	struct nlmsghdr *hdr = (struct nlmsghdr *)message;
-	ssize_t len = recv(sock, message, sizeof(message), MSG_DONTWAIT);
+	static struct {
+		char data[8192];
+		ssize_t len, pos;
+	} received[64];
+	struct nlmsghdr *hdr;
 
-	if (len < 0)
-		return errno;
+	ASSERT_LT((size_t)sock, sizeof(received) / sizeof(received[0]));
+	/* Many come in one datagram. */
+	if (received[sock].pos >= received[sock].len) {
+		received[sock].pos = 0;
+		received[sock].len = recv(sock, received[sock].data, sizeof(received[sock].data),
+					  MSG_DONTWAIT);
+		if (received[sock].len < 0)
+			return errno;
+	}
+	hdr = (struct nlmsghdr *)(received[sock].data + received[sock].pos);
 	memset(reply, 0, sizeof(*reply));
-	ASSERT_TRUE(NLMSG_OK(hdr, (uint32_t)len));
+	ASSERT_TRUE(NLMSG_OK(hdr, (uint32_t)(received[sock].len - received[sock].pos)));
+	received[sock].pos += NLMSG_ALIGN(hdr->nlmsg_len);
 	reply->cmd = ((struct genlmsghdr *)NLMSG_DATA(hdr))->cmd;
 	take_attrs((char *)NLMSG_DATA(hdr) + GENL_HDRLEN, (int)NLMSG_PAYLOAD(hdr, GENL_HDRLEN),
 		   reply);

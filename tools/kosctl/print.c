@@ -61,12 +61,16 @@ void table_clear(struct table *table)
 		free(table->cells[--table->nr_cells]);
 }
 
-/* Rows begin with a key of fixed width, or at least they are never many. */
-static int compare_rows(const void *a, const void *b)
+/* By the first cell, then by the next. Cells begin with what has a fixed width, or rows are few. */
+static int compare_rows(const void *a, const void *b, void *arg)
 {
 	const char *const *x = a, *const *y = b;
+	const struct table *table = arg;
+	int i, ret = 0;
 
-	return strcmp(*x ? *x : "", *y ? *y : "");
+	for (i = 0; i < table->nr_columns && !ret; i++)
+		ret = strcmp(x[i] ? x[i] : "", y[i] ? y[i] : "");
+	return ret;
 }
 
 static const char *cell(const struct table *table, size_t row, int column)
@@ -191,8 +195,8 @@ void table_print(struct table *table, bool json)
 	size_t row = (size_t)table->nr_columns;
 
 	if (table->nr_cells && table->columns[0].type != COLUMN_NUMBER)
-		qsort(table->cells, table->nr_cells / row, row * sizeof(*table->cells),
-		      compare_rows);
+		qsort_r(table->cells, table->nr_cells / row, row * sizeof(*table->cells),
+			compare_rows, table);
 	if (json)
 		print_json(table);
 	else
