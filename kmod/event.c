@@ -113,11 +113,14 @@ static bool kosdma_event_untold(struct kosdma_event *event)
 			.kind = object->kind,
 			.type = object->type,
 			.sid = object->sid,
-			.pid = object->pid,
-			.uid = object->uid,
 			.address = KOSDMA_NO_ADDRESS,
 			.time = object->time,
 		};
+		/* Whose it was has been told when it began; an end is told shortly. */
+		if (object->kind != KOSDMA_NL_EVENT_END) {
+			event->pid = object->pid;
+			event->uid = object->uid;
+		}
 	} else if (kosdma_events_told != kosdma_events_kept) {
 		if (kosdma_events_kept - kosdma_events_told > KOSDMA_EVENTS) {
 			kosdma_events_told = kosdma_events_kept - KOSDMA_EVENTS;

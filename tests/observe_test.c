@@ -490,7 +490,8 @@ static bool next_event(int sock, uint32_t kind, struct netlink_reply *reply)
 {
 	while (!await_event(sock, reply)) {
 		if (reply->number[KOSDMA_A_EVENT_EVENT] == kind &&
-		    reply->number[KOSDMA_A_EVENT_PID] == (uint32_t)getpid())
+		    (kind == KOSDMA_NL_EVENT_END ||
+		     reply->number[KOSDMA_A_EVENT_PID] == (uint32_t)getpid()))
 			return true;
 	}
 	return false;
