@@ -20,6 +20,8 @@
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
+#include <linux/kosdma_netlink.h>
+
 #include "kosdma.h"
 #include "trace.h"
 
@@ -182,6 +184,8 @@ static int kosdma_access_place_translated(struct kosdma_access *access)
 		if (ret)
 			goto err_unmap;
 	}
+	domain->iova_bytes += kosdma_buffer_bytes(access->buffer);
+	kosdma_stat_add(KOSDMA_STAT_IOVA_BYTES, kosdma_buffer_bytes(access->buffer));
 	return 0;
 
 err_unmap:
@@ -242,6 +246,7 @@ int kosdma_access_place(struct kosdma_access *access)
 	access->reached = domain->mode == KOSDMA_MODE_DIRECT;
 	domain->placed++;
 	trace_access_place(access);
+	kosdma_stat_add(KOSDMA_STAT_PLACES, 1);
 	return 0;
 }
 
@@ -262,6 +267,9 @@ void kosdma_access_unplace(struct kosdma_access *access)
 		list_for_each_entry(hwdom, &domain->hwdoms, node)
 			kosdma_access_unmap_hwdom(access, hwdom);
 		kosdma_iova_remove(&domain->space, &access->iova);
+		domain->iova_bytes -= kosdma_buffer_bytes(access->buffer);
+		kosdma_stat_add(KOSDMA_STAT_IOVA_BYTES,
+				-(s64)kosdma_buffer_bytes(access->buffer));
 	} else {
 		list_for_each_entry(dev, &domain->devices, domain_node)
 			kosdma_access_unmap_device(access, dev);
@@ -269,6 +277,7 @@ void kosdma_access_unplace(struct kosdma_access *access)
 	access->placed = false;
 	domain->placed--;
 	trace_access_unplace(access);
+	kosdma_stat_add(KOSDMA_STAT_UNPLACES, 1);
 }
 
 /* --- death -------------------------------------------------------------------- */
@@ -280,6 +289,8 @@ static void kosdma_access_keep(struct kosdma_access *access)
 	kosdma_object_get(&access->obj);
 	kosdma_object_pin(&access->buffer->obj);
 	list_add_tail(&access->domain_node, &access->domain->lingering);
+	access->lingers = true;
+	kosdma_stat_add(KOSDMA_STAT_LINGERING, access->buffer->npages);
 }
 
 /**
@@ -300,6 +311,10 @@ void kosdma_access_settle(struct kosdma_domain *domain, struct list_head *done)
 	if (!list_empty(&domain->devices))
 		return;
 	unquiet = kosdma_domain_unquiet(domain);
+	list_for_each_entry(access, &domain->lingering, domain_node) {
+		access->lingers = false;
+		kosdma_stat_add(KOSDMA_STAT_LINGERING, -(s64)access->buffer->npages);
+	}
 	if (!unquiet) {
 		list_splice_init(&domain->lingering, done);
 		return;
@@ -316,8 +331,12 @@ void kosdma_access_settle(struct kosdma_domain *domain, struct list_head *done)
 		trace_quarantine_add(access);
 		mutex_lock(&kosdma_quarantine_lock);
 		list_move_tail(&access->domain_node, &kosdma_quarantine);
+		access->quarantined = true;
 		kosdma_quarantined += access->buffer->npages;
 		mutex_unlock(&kosdma_quarantine_lock);
+		kosdma_event_pages(KOSDMA_NL_EVENT_QUARANTINE,
+				   access->suspect ? access->suspect->address : KOSDMA_NO_ADDRESS,
+				   access->buffer->npages);
 	}
 }
 
@@ -361,29 +380,66 @@ bool kosdma_quarantine_is_suspect(struct kosdma_device *dev)
 	return suspect;
 }
 
-/**
- * kosdma_quarantine_release() - a device is quiet, or gone: free what it kept
- * @pdev: the function; also by what was bound to it earlier
- */
-void kosdma_quarantine_release(struct pci_dev *pdev)
+/* Whose pages are released: a function, by whatever was bound to it, or an address, or all. */
+struct kosdma_release {
+	struct pci_dev *pdev;
+	u32 address;
+};
+
+static bool kosdma_release_matches(const struct kosdma_release *release,
+				   const struct kosdma_device *dev)
 {
-	struct kosdma_access *access, *next;
-	struct kosdma_device *dev, *next_dev;
-	LIST_HEAD(done);
-	LIST_HEAD(quiet);
+	if (release->pdev)
+		return dev->pdev == release->pdev;
+	return release->address == KOSDMA_NO_ADDRESS || dev->address == release->address;
+}
+
+/* A suspect that is one no longer, with the list's reference, or NULL. */
+static struct kosdma_device *kosdma_quarantine_clear(const struct kosdma_release *release)
+{
+	struct kosdma_device *dev, *found = NULL;
 
 	mutex_lock(&kosdma_quarantine_lock);
-	list_for_each_entry_safe(dev, next_dev, &kosdma_suspects, suspect_node) {
-		if (dev->pdev == pdev) {
+	list_for_each_entry(dev, &kosdma_suspects, suspect_node) {
+		if (kosdma_release_matches(release, dev)) {
 			dev->suspect = false;
-			list_move_tail(&dev->suspect_node, &quiet);
+			list_del_init(&dev->suspect_node);
+			found = dev;
+			break;
 		}
 	}
+	mutex_unlock(&kosdma_quarantine_lock);
+	return found;
+}
+
+/* Returns how many devices were suspect; @pages gets what was freed. */
+static unsigned int kosdma_quarantine_free(const struct kosdma_release *release, u64 *pages)
+{
+	struct kosdma_access *access, *next;
+	struct kosdma_device *dev;
+	unsigned int cleared = 0;
+	u32 address = release->address;
+	LIST_HEAD(done);
+
+	*pages = 0;
+	while ((dev = kosdma_quarantine_clear(release))) {
+		if (release->pdev)
+			address = dev->address;
+		cleared++;
+		kosdma_device_put(dev);
+	}
+	if (!cleared && !READ_ONCE(kosdma_quarantined))
+		return 0;
+
+	mutex_lock(&kosdma_quarantine_lock);
 	list_for_each_entry_safe(access, next, &kosdma_quarantine, domain_node) {
-		if (access->suspect ? access->suspect->pdev == pdev :
+		if (access->suspect ? !access->suspect->suspect &&
+				      kosdma_release_matches(release, access->suspect) :
 				      list_empty(&kosdma_suspects)) {
 			list_move_tail(&access->domain_node, &done);
+			access->quarantined = false;
 			kosdma_quarantined -= access->buffer->npages;
+			*pages += access->buffer->npages;
 		}
 	}
 	mutex_unlock(&kosdma_quarantine_lock);
@@ -396,9 +452,53 @@ void kosdma_quarantine_release(struct pci_dev *pdev)
 		module_put(THIS_MODULE);
 	}
 	kosdma_access_release(&done);
-	/* None of them gets suspect meanwhile: its group is locked, or it is unbound. */
-	list_for_each_entry_safe(dev, next_dev, &quiet, suspect_node)
-		kosdma_device_put(dev);
+	if (*pages)
+		kosdma_event_pages(KOSDMA_NL_EVENT_RELEASE, address, *pages);
+	return cleared;
+}
+
+/**
+ * kosdma_quarantine_release() - a device is quiet, or gone: free what it kept
+ * @pdev: the function; also by what was bound to it earlier
+ */
+void kosdma_quarantine_release(struct pci_dev *pdev)
+{
+	struct kosdma_release release = { .pdev = pdev, .address = KOSDMA_NO_ADDRESS };
+	u64 pages;
+
+	kosdma_quarantine_free(&release, &pages);
+}
+
+/**
+ * kosdma_quarantine_release_address() - the administrator says that a device is quiet
+ * @address: of the function, which may be gone; KOSDMA_NO_ADDRESS: all are
+ * @pages: gets how many were freed; those that another one may write stay
+ *
+ * Return: 0, or -ENOENT if it is not suspect and has kept nothing.
+ */
+int kosdma_quarantine_release_address(u32 address, u64 *pages)
+{
+	struct kosdma_release release = { .address = address };
+
+	return kosdma_quarantine_free(&release, pages) || *pages ? 0 : -ENOENT;
+}
+
+/**
+ * kosdma_quarantine_look() - is an access in quarantine?
+ * @access: with a reference of the caller's
+ * @suspect: gets the address of the device that may still write, or
+ *	KOSDMA_NO_ADDRESS if there are several
+ */
+bool kosdma_quarantine_look(struct kosdma_access *access, u32 *suspect)
+{
+	bool quarantined;
+
+	mutex_lock(&kosdma_quarantine_lock);
+	quarantined = access->quarantined;
+	if (quarantined)
+		*suspect = access->suspect ? access->suspect->address : KOSDMA_NO_ADDRESS;
+	mutex_unlock(&kosdma_quarantine_lock);
+	return quarantined;
 }
 
 /* Pages that are in quarantine now. */
@@ -549,6 +649,8 @@ static int kosdma_access_open(struct kosdma_access *access, struct kosdma_handle
 	mutex_unlock(&domain->lock);
 	if (ret)
 		kosdma_access_end(access, KOSDMA_ENDED);
+	else
+		kosdma_stat_add(KOSDMA_STAT_BEGINS, 1);
 	return ret;
 
 err_unlock:

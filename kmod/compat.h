@@ -16,6 +16,7 @@
 #include <linux/pci.h>
 #include <linux/slab.h>
 #include <linux/version.h>
+#include <linux/workqueue.h>
 
 #include <net/genetlink.h>
 
@@ -186,6 +187,26 @@ static inline void kosdma_genl_unregister(struct genl_family *family)
 	genl_unregister_family(family);
 }
 #endif /* split_ops */
+
+/* 6.18: the queue that schedule_delayed_work() uses was renamed */
+static inline void kosdma_hurry(struct delayed_work *work)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 18, 0)
+	mod_delayed_work(system_wq, work, 0);
+#else
+	mod_delayed_work(system_percpu_wq, work, 0);
+#endif
+}
+
+/* 6.6: the attributes of a dump are where those of a do are */
+static inline struct nlattr **kosdma_dump_attrs(struct netlink_callback *cb)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 6, 0)
+	return genl_dumpit_info(cb)->attrs;
+#else
+	return genl_info_dump(cb)->attrs;
+#endif
+}
 
 /*
  * 6.12: huge entries in PFN maps (before, huge_fault is never called for them).

@@ -22,6 +22,8 @@
 #include <linux/slab.h>
 #include <linux/xarray.h>
 
+#include <linux/kosdma_netlink.h>
+
 #include "inject.h"
 #include "kosdma.h"
 #include "trace.h"
@@ -291,35 +293,62 @@ int kosdma_bar_find(u64 start, u64 last, struct kosdma_bar *found)
 
 /* --- held ------------------------------------------------------------------ */
 
-/*
- * Do grants let the caller have a group? It is held as a whole, and nothing but
- * bus mastering keeps its members apart. So all that are bound to kosdma must
- * be granted: one that is not is meant for somebody else.
- */
-static bool kosdma_group_granted(struct kosdma_group *group)
+/* Neither a grant nor privilege lets the caller have the function. */
+static bool kosdma_address_forbidden(u32 address)
 {
-	struct kosdma_device *dev;
-	bool granted = true;
+	return !kosdma_grant_allows(current_cred(), address) && !capable(CAP_SYS_ADMIN);
+}
 
+/*
+ * May the caller not have a device? Its group is held as a whole, and nothing
+ * but bus mastering keeps its members apart. So all that are bound to kosdma
+ * must be granted: one that is not is meant for somebody else, and is @address.
+ */
+static bool kosdma_device_forbidden(struct kosdma_device *dev, u32 *address)
+{
+	struct kosdma_group *group = dev->group;
+	struct kosdma_device *member;
+	bool forbidden;
+
+	/* The device itself may have left the group by now. */
+	*address = dev->address;
+	forbidden = kosdma_address_forbidden(dev->address);
 	mutex_lock(&group->lock);
-	list_for_each_entry(dev, &group->members, member_node)
-		granted = granted && kosdma_grant_allows(current_cred(), dev->address);
+	list_for_each_entry(member, &group->members, member_node) {
+		if (forbidden)
+			break;
+		*address = member->address;
+		forbidden = kosdma_address_forbidden(member->address);
+	}
 	mutex_unlock(&group->lock);
-	return granted;
+	return forbidden;
+}
+
+/* What keeps the caller from devices without an IOMMU: an enum kosdma_nl_obstacle, or -1. */
+int kosdma_direct_obstacle(void)
+{
+	if (!kosdma_direct_allowed())
+		return KOSDMA_NL_OBSTACLE_DIRECT_FORBIDDEN;
+	if (!capable(CAP_SYS_RAWIO))
+		return KOSDMA_NL_OBSTACLE_DIRECT_PRIVILEGE;
+	if (security_locked_down(LOCKDOWN_PCI_ACCESS))
+		return KOSDMA_NL_OBSTACLE_DIRECT_LOCKDOWN;
+	return -1;
 }
 
 /* May the caller attach the device or have its registers? */
 int kosdma_device_may_hold(struct kosdma_device *dev)
 {
-	/* The device itself may have left the group by now. */
-	if (!(kosdma_grant_allows(current_cred(), dev->address) &&
-	      kosdma_group_granted(dev->group)) && !capable(CAP_SYS_ADMIN))
+	int obstacle;
+	u32 address;
+
+	if (kosdma_device_forbidden(dev, &address))
 		return -EPERM;
 	if (!dev->group->iommu) {
-		if (!kosdma_direct_allowed())
-			return -EOPNOTSUPP;
-		if (!capable(CAP_SYS_RAWIO) || security_locked_down(LOCKDOWN_PCI_ACCESS))
-			return -EPERM;
+		obstacle = kosdma_direct_obstacle();
+		if (obstacle >= 0)
+			return obstacle == KOSDMA_NL_OBSTACLE_DIRECT_FORBIDDEN ? -EOPNOTSUPP :
+										 -EPERM;
 	}
 	return 0;
 }
@@ -406,18 +435,33 @@ static bool kosdma_device_quiesce(struct kosdma_device *dev, bool reset)
 	return quiet;
 }
 
+/*
+ * Has a device a driver that keeps its group from us? Then its name is @name. A
+ * driver that does no DMA of its own, such as that of a bridge, does not.
+ */
+static bool kosdma_member_blocks(struct device *member, char name[KOSDMA_NAME_LEN])
+{
+	bool blocks;
+
+	/* A try: whoever binds or unbinds it just now may wait for the group, which is locked. */
+	if (!device_trylock(member))
+		return false;
+	blocks = member->driver &&
+		 !(dev_is_pci(member) && to_pci_driver(member->driver)->driver_managed_dma);
+	if (blocks)
+		strscpy(name, member->driver->name, KOSDMA_NAME_LEN);
+	device_unlock(member);
+	return blocks;
+}
+
 static int kosdma_explain_member(struct device *member, void *data)
 {
 	struct kosdma_device *dev = data;
+	char name[KOSDMA_NAME_LEN];
 
-	/* A try: whoever binds or unbinds it just now may wait for the group, which is locked. */
-	if (member == &dev->pdev->dev || !device_trylock(member))
-		return 0;
-	/* Ours does no DMA of its own, and is in nobody's way. */
-	if (member->driver && member->driver != dev->pdev->dev.driver)
+	if (member != &dev->pdev->dev && kosdma_member_blocks(member, name))
 		pci_notice(dev->pdev, "cannot be attached: driver %s has %s of its group\n",
-			   member->driver->name, dev_name(member));
-	device_unlock(member);
+			   name, dev_name(member));
 	return 0;
 }
 
@@ -544,6 +588,7 @@ static int kosdma_device_attach(struct kosdma_device *dev, struct kosdma_domain 
 	mutex_unlock(&process->lock);
 	pci_set_master(dev->pdev);
 	trace_device_attach(dev, domain);
+	kosdma_event_device(KOSDMA_NL_EVENT_ATTACH, dev->address, process, domain->obj.sid);
 	return 0;
 }
 
@@ -553,6 +598,8 @@ static void kosdma_device_detach(struct kosdma_device *dev)
 	bool quiet;
 
 	lockdep_assert_held(&group->lock);
+	kosdma_event_device(KOSDMA_NL_EVENT_DETACH, dev->address, group->holder,
+			    group->domain->obj.sid);
 	quiet = kosdma_device_quiesce(dev, dev->holds == 1);
 	trace_device_detach(dev, group->domain, quiet);
 	kosdma_domain_remove(group->domain, dev, quiet);
@@ -581,6 +628,165 @@ void kosdma_group_detach(struct kosdma_group *group, struct kosdma_domain *domai
 	mutex_unlock(&group->lock);
 }
 
+/* --- why --------------------------------------------------------------------- */
+
+struct kosdma_why {
+	kosdma_reason_fn *tell;
+	void *data;
+	struct pci_dev *pdev;
+	u32 address;
+	bool blocked;
+};
+
+static void kosdma_why_tell(const struct kosdma_why *why, u32 obstacle)
+{
+	struct kosdma_reason reason = { .obstacle = obstacle, .address = why->address };
+
+	why->tell(&reason, why->data);
+}
+
+static int kosdma_why_member(struct device *member, void *data)
+{
+	struct kosdma_reason reason = { .obstacle = KOSDMA_NL_OBSTACLE_MEMBER };
+	struct kosdma_why *why = data;
+
+	if (!kosdma_member_blocks(member, reason.driver))
+		return 0;
+	why->blocked = true;
+	/* That the function's own driver stands in the way has been said. */
+	if (member == &why->pdev->dev)
+		return 0;
+	if (!dev_is_pci(member) || !kosdma_pci_address(to_pci_dev(member), &reason.address))
+		reason.address = KOSDMA_NO_ADDRESS;
+	why->tell(&reason, why->data);
+	return 0;
+}
+
+/* What is in the way of the IOMMU group; @held: a process has claimed it through us. */
+static void kosdma_why_group(struct kosdma_why *why, struct iommu_group *iommu, bool held)
+{
+	struct kosdma_reason reason = {
+		.obstacle = KOSDMA_NL_OBSTACLE_RESERVED,
+		.address = why->address,
+	};
+
+	if (!held && iommu_group_dma_owner_claimed(iommu)) {
+		iommu_group_for_each_dev(iommu, why, kosdma_why_member);
+		if (!why->blocked)
+			kosdma_why_tell(why, KOSDMA_NL_OBSTACLE_OWNER);
+	}
+	if (kosdma_interrupts_unsafe(iommu))
+		kosdma_why_tell(why, KOSDMA_NL_OBSTACLE_INTERRUPTS);
+	if (kosdma_firmware_range(iommu, &reason.start, &reason.last))
+		why->tell(&reason, why->data);
+}
+
+/* What is in the way of a device that kosdma has. Returns whether somebody holds its group. */
+static bool kosdma_why_bound(struct kosdma_why *why, struct kosdma_device *dev)
+{
+	struct kosdma_reason reason = { .obstacle = KOSDMA_NL_OBSTACLE_GRANT };
+	struct kosdma_group *group = dev->group;
+	struct kosdma_process *holder;
+	bool held;
+
+	if (kosdma_device_forbidden(dev, &reason.address))
+		why->tell(&reason, why->data);
+	mutex_lock(&group->lock);
+	holder = group->holder;
+	held = holder;
+	/* Whoever attaches waits for the teardown of a dead holder. */
+	if (held && (dev->attached || !kosdma_process_is_current(holder)) &&
+	    !READ_ONCE(holder->dead)) {
+		reason = (struct kosdma_reason) {
+			.obstacle = KOSDMA_NL_OBSTACLE_HELD,
+			.address = why->address,
+			.pid = holder->pid,
+			.uid = holder->uid,
+		};
+		why->tell(&reason, why->data);
+	}
+	mutex_unlock(&group->lock);
+	return held;
+}
+
+/* What is in the way of a function that kosdma does not have: its @driver, or if that is empty, that it has none. */
+static void kosdma_why_unbound(struct kosdma_why *why, const char *driver)
+{
+	struct kosdma_reason reason = { .address = why->address };
+
+	/* Nothing changes that. */
+	if (kosdma_pci_is_machine(why->pdev)) {
+		kosdma_why_tell(why, KOSDMA_NL_OBSTACLE_MACHINE);
+		return;
+	}
+	strscpy(reason.driver, driver, sizeof(reason.driver));
+	reason.obstacle = *driver ? KOSDMA_NL_OBSTACLE_DRIVER : KOSDMA_NL_OBSTACLE_UNBOUND;
+	why->tell(&reason, why->data);
+	if (kosdma_address_forbidden(why->address))
+		kosdma_why_tell(why, KOSDMA_NL_OBSTACLE_GRANT);
+}
+
+/**
+ * kosdma_device_why() - what keeps the caller from attaching a function
+ * @address: the function
+ * @tell: called for each thing that does, maybe below locks: it must not
+ *	sleep
+ * @data: for @tell
+ *
+ * By the same checks as attach, but all of them. What is not asked is what only
+ * a try can tell: whether it can be powered up and reset, and whether the
+ * addresses that a domain has given out already suit it.
+ *
+ * Return: 0, or -ENODEV if there is no such function.
+ */
+int kosdma_device_why(u32 address, kosdma_reason_fn *tell, void *data)
+{
+	struct kosdma_why why = { .tell = tell, .data = data, .address = address };
+	struct kosdma_device *dev;
+	char driver[KOSDMA_NAME_LEN] = "";
+	struct iommu_group *iommu;
+	bool held = false;
+	int obstacle;
+
+	why.pdev = kosdma_pci_dev_get(address);
+	if (!why.pdev)
+		return -ENODEV;
+	dev = kosdma_device_get_bound(why.pdev, driver);
+	if (IS_ERR(dev)) {
+		kosdma_why_unbound(&why, driver);
+	} else {
+		held = kosdma_why_bound(&why, dev);
+		kosdma_device_put(dev);
+	}
+	iommu = iommu_group_get(&why.pdev->dev);
+	if (iommu) {
+		kosdma_why_group(&why, iommu, held);
+		iommu_group_put(iommu);
+	} else {
+		obstacle = kosdma_direct_obstacle();
+		if (obstacle >= 0)
+			kosdma_why_tell(&why, obstacle);
+	}
+	pci_dev_put(why.pdev);
+	return 0;
+}
+
+/* Identity of the domain where a function is attached, or 0. */
+u32 kosdma_device_domain(u32 address)
+{
+	struct kosdma_device *dev = kosdma_device_find(address);
+	u32 sid = 0;
+
+	if (!dev)
+		return 0;
+	mutex_lock(&dev->group->lock);
+	if (dev->attached)
+		sid = dev->group->domain->obj.sid;
+	mutex_unlock(&dev->group->lock);
+	kosdma_device_put(dev);
+	return sid;
+}
+
 /* --- ioctls ------------------------------------------------------------------ */
 
 int kosdma_ioctl_device_attach(struct kosdma_ucmd *ucmd)
@@ -594,8 +800,10 @@ int kosdma_ioctl_device_attach(struct kosdma_ucmd *ucmd)
 	if (cmd->__reserved)
 		return -EINVAL;
 	dev = kosdma_device_get(cmd->address);
-	if (IS_ERR(dev))
+	if (IS_ERR(dev)) {
+		kosdma_event_refuse(cmd->address, -PTR_ERR(dev));
 		return PTR_ERR(dev);
+	}
 	ret = kosdma_device_may_hold(dev);
 	if (ret)
 		goto out_device;
@@ -618,6 +826,8 @@ int kosdma_ioctl_device_attach(struct kosdma_ucmd *ucmd)
 out_process:
 	kosdma_process_put(process);
 out_device:
+	if (ret)
+		kosdma_event_refuse(dev->address, -ret);
 	kosdma_device_put(dev);
 	return ret;
 }
@@ -784,8 +994,10 @@ static int kosdma_pci_probe(struct pci_dev *pdev, const struct pci_device_id *id
 	mutex_lock(&kosdma_devices_lock);
 	ret = xa_insert(&kosdma_devices, dev->address, dev, GFP_KERNEL);
 	mutex_unlock(&kosdma_devices_lock);
-	if (!ret)
+	if (!ret) {
+		kosdma_event_device(KOSDMA_NL_EVENT_BIND, address, NULL, 0);
 		return 0;
+	}
 
 	mutex_lock(&dev->group->lock);
 	list_del(&dev->member_node);
@@ -798,8 +1010,10 @@ static int kosdma_pci_probe(struct pci_dev *pdev, const struct pci_device_id *id
 static void kosdma_device_take_away(struct kosdma_device *dev)
 {
 	lockdep_assert_held(&dev->group->lock);
-	if (dev->holds)
+	if (dev->holds) {
 		trace_device_lost(dev);
+		kosdma_event_device(KOSDMA_NL_EVENT_LOST, dev->address, dev->group->holder, 0);
+	}
 	if (dev->attached) {
 		struct kosdma_domain *domain = dev->group->domain;
 
@@ -826,6 +1040,7 @@ static void kosdma_pci_remove(struct pci_dev *pdev)
 	kosdma_device_take_away(dev);
 	list_del(&dev->member_node);
 	mutex_unlock(&dev->group->lock);
+	kosdma_event_device(KOSDMA_NL_EVENT_UNBIND, dev->address, NULL, 0);
 	if (!pci_device_is_present(pdev))
 		kosdma_quarantine_release(pdev);
 	kosdma_device_put(dev);

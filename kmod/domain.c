@@ -16,6 +16,8 @@
 #include <linux/module.h>
 #include <linux/slab.h>
 
+#include <linux/kosdma_netlink.h>
+
 #include "kosdma.h"
 #include "trace.h"
 
@@ -80,6 +82,34 @@ static bool kosdma_domain_in_the_way(struct kosdma_domain *domain, u64 start, u6
 	return false;
 }
 
+/**
+ * kosdma_firmware_range() - does the firmware need memory mapped for a group?
+ * @iommu: the group
+ * @start: gets the first physical address of such a range
+ * @last: gets the last one
+ *
+ * Return: whether it does; then no domain of ours can have the group.
+ */
+bool kosdma_firmware_range(struct iommu_group *iommu, u64 *start, u64 *last)
+{
+	struct iommu_resv_region *region;
+	LIST_HEAD(regions);
+	bool found = false;
+
+	if (iommu_get_group_resv_regions(iommu, &regions))
+		return false;
+	list_for_each_entry(region, &regions, list) {
+		if (region->type == IOMMU_RESV_DIRECT && region->length) {
+			*start = region->start;
+			*last = region->start + region->length - 1;
+			found = true;
+			break;
+		}
+	}
+	iommu_put_resv_regions(NULL, &regions);
+	return found;
+}
+
 /*
  * Keep the ranges that the group's IOMMU reserves out of the space. They stay
  * out for as long as the domain lives.
@@ -88,8 +118,14 @@ static int kosdma_domain_reserve_for(struct kosdma_domain *domain, struct kosdma
 {
 	struct iommu_resv_region *region;
 	LIST_HEAD(regions);
+	u64 first, end;
 	int ret;
 
+	if (kosdma_firmware_range(group->iommu, &first, &end)) {
+		pr_notice("group %d: the firmware needs [mem %#llx-%#llx] mapped for a device\n",
+			  iommu_group_id(group->iommu), first, end);
+		return -EPERM;
+	}
 	ret = iommu_get_group_resv_regions(group->iommu, &regions);
 	if (ret)
 		return ret == -ENOMEM ? ret : -EOPNOTSUPP;
@@ -99,12 +135,6 @@ static int kosdma_domain_reserve_for(struct kosdma_domain *domain, struct kosdma
 		/* The firmware wants it mapped one to one only until a driver takes over. */
 		if (region->type == IOMMU_RESV_DIRECT_RELAXABLE || !region->length)
 			continue;
-		if (region->type == IOMMU_RESV_DIRECT) {
-			pr_notice("group %d: the firmware needs [mem %#llx-%#llx] mapped for a device\n",
-				  iommu_group_id(group->iommu), (u64)region->start, last);
-			ret = -EPERM;
-			break;
-		}
 		if (kosdma_domain_in_the_way(domain, region->start, last)) {
 			ret = -EBADFD;
 			break;
@@ -129,8 +159,12 @@ static int kosdma_hwdom_fault(struct iommu_domain *iommu, struct device *dev, un
 			      int flags, void *data)
 {
 	struct kosdma_domain *domain = data;
+	u32 address;
 
+	if (!dev || !dev_is_pci(dev) || !kosdma_pci_address(to_pci_dev(dev), &address))
+		address = KOSDMA_NO_ADDRESS;
 	atomic64_inc(&domain->faults);
+	kosdma_event_fault(&domain->obj, address);
 	return -EFAULT;
 }
 
@@ -247,14 +281,20 @@ static void kosdma_domain_update_limit(struct kosdma_domain *domain)
 /* Direct mode: the kernel cannot protect itself from the device. */
 static int kosdma_domain_check_direct(struct kosdma_device *dev)
 {
-	if (!kosdma_direct_allowed())
-		return -EOPNOTSUPP;
-	if (!capable(CAP_SYS_RAWIO))
-		return -EPERM;
+	int obstacle = kosdma_direct_obstacle();
+
+	if (obstacle >= 0)
+		return obstacle == KOSDMA_NL_OBSTACLE_DIRECT_FORBIDDEN ? -EOPNOTSUPP : -EPERM;
 	add_taint(TAINT_USER, LOCKDEP_STILL_OK);
 	pci_warn(dev->pdev, "attached by %s[%d] without an IOMMU: it can write all memory\n",
 		 current->comm, task_tgid_nr(current));
 	return 0;
+}
+
+/* Can a group write interrupt messages of others, and is that a reason to refuse it? */
+bool kosdma_interrupts_unsafe(struct iommu_group *iommu)
+{
+	return !kosdma_group_remaps(iommu) && !kosdma_unsafe_interrupts_allowed();
 }
 
 /* A device that may write can write interrupt messages: is it kept from those of others? */
@@ -263,7 +303,7 @@ static int kosdma_domain_check_interrupts(struct kosdma_device *dev)
 	if (kosdma_group_remaps(dev->group->iommu))
 		return 0;
 	/* These lines are part of the API. */
-	if (!kosdma_unsafe_interrupts_allowed()) {
+	if (kosdma_interrupts_unsafe(dev->group->iommu)) {
 		dev_notice_ratelimited(&dev->pdev->dev,
 				       "kosdma: %s[%d] cannot attach it: no interrupt remapping (allow_unsafe_interrupts)\n",
 				       current->comm, task_tgid_nr(current));
@@ -675,6 +715,7 @@ static struct kosdma_domain *kosdma_domain_automatic(struct kosdma_process *proc
 			domain = new;
 			process->automatic = domain;
 			kosdma_domain_enlist_locked(domain);
+			kosdma_object_list(&domain->obj);
 			new = NULL;
 		}
 	}

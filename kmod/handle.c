@@ -14,16 +14,33 @@
  */
 #include <linux/anon_inodes.h>
 #include <linux/fdtable.h>
-#include <linux/idr.h>
 #include <linux/module.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
+#include <linux/xarray.h>
+
+#include <linux/kosdma_netlink.h>
 
 #include "kosdma.h"
 #include "trace.h"
 
 static const struct file_operations kosdma_handle_fops;
-static DEFINE_IDA(kosdma_sids);
+
+#define KOSDMA_NR_TYPES (KOSDMA_HANDLE_BADGE + 1)
+
+/* By sid. Its lock, a leaf, keeps what is found there from being freed. */
+static DEFINE_XARRAY_ALLOC1(kosdma_objects);
+
+/* How many were listed, and how many of them are gone; each processor counts its own. */
+struct kosdma_objects_count {
+	unsigned int made[KOSDMA_NR_TYPES];
+	unsigned int freed[KOSDMA_NR_TYPES];
+};
+
+static DEFINE_PER_CPU(struct kosdma_objects_count, kosdma_objects_count);
+
+/* How many entries of the table are passed over before others may have its lock. */
+#define KOSDMA_OBJECTS_BATCH 256
 
 /* --- objects -------------------------------------------------------------- */
 
@@ -38,24 +55,111 @@ static DEFINE_IDA(kosdma_sids);
 int kosdma_object_init(struct kosdma_object *obj, const struct kosdma_object_ops *ops)
 {
 	struct kosdma_user *user;
-	int sid;
+	int ret;
 
 	user = kosdma_user_count_object();
 	if (IS_ERR(user))
 		return PTR_ERR(user);
-	sid = ida_alloc_min(&kosdma_sids, 1, GFP_KERNEL);
-	if (sid < 0) {
+	/* Zeroed, so not listed: those who find it pass it over. */
+	ret = xa_alloc(&kosdma_objects, &obj->sid, obj, XA_LIMIT(1, INT_MAX), GFP_KERNEL);
+	if (ret) {
 		kosdma_user_uncount_object(user);
-		return sid == -ENOSPC ? -EDQUOT : sid;
+		return ret == -EBUSY ? -EDQUOT : ret;
 	}
 	obj->ops = ops;
 	obj->user = user;
-	obj->sid = sid;
+	obj->pid = task_tgid_nr(current);
+	obj->uid = current_euid();
 	kref_init(&obj->ref);
 	mutex_init(&obj->tree);
 	INIT_LIST_HEAD(&obj->ending);
 	init_waitqueue_head(&obj->wait);
 	return 0;
+}
+
+/**
+ * kosdma_object_list() - show an object to those who may see it
+ * @obj: complete; not listed yet
+ */
+void kosdma_object_list(struct kosdma_object *obj)
+{
+	/* After all that the object is. */
+	smp_store_release(&obj->listed, true);
+	this_cpu_inc(kosdma_objects_count.made[obj->ops->type]);
+	kosdma_event_object(KOSDMA_NL_EVENT_CREATE, obj);
+}
+
+/**
+ * kosdma_object_next() - walk the objects in order of sid
+ * @sid: the first one that will do; changed to that of the object returned
+ * @types: types that will do: bits numbered by enum kosdma_handle_type
+ *
+ * Return: the object, with a reference, or NULL.
+ */
+struct kosdma_object *kosdma_object_next(u32 *sid, u32 types)
+{
+	struct kosdma_object *obj;
+	unsigned long index = *sid;
+	unsigned int n = 0;
+
+	/* Under the lock nothing that is found has been freed; but it may be about to be. */
+	xa_lock(&kosdma_objects);
+	for (obj = xa_find(&kosdma_objects, &index, U32_MAX, XA_PRESENT); obj;
+	     obj = xa_find_after(&kosdma_objects, &index, U32_MAX, XA_PRESENT)) {
+		if (smp_load_acquire(&obj->listed) && types & BIT(obj->ops->type) &&
+		    kref_get_unless_zero(&obj->ref))
+			break;
+		if (++n % KOSDMA_OBJECTS_BATCH == 0) {
+			xa_unlock(&kosdma_objects);
+			cond_resched();
+			xa_lock(&kosdma_objects);
+		}
+	}
+	xa_unlock(&kosdma_objects);
+	*sid = index;
+	return obj;
+}
+
+/* A number, not 0, that is another one after an object of the type comes or goes. */
+unsigned int kosdma_object_changes(enum kosdma_handle_type type)
+{
+	unsigned int sum = 0;
+	int cpu;
+
+	for_each_possible_cpu(cpu) {
+		const struct kosdma_objects_count *count = per_cpu_ptr(&kosdma_objects_count, cpu);
+
+		sum += READ_ONCE(count->made[type]) + READ_ONCE(count->freed[type]);
+	}
+	return sum ?: UINT_MAX;
+}
+
+/* How many objects of the type there are. */
+unsigned int kosdma_object_count(enum kosdma_handle_type type)
+{
+	unsigned int sum = 0;
+	int cpu;
+
+	for_each_possible_cpu(cpu) {
+		const struct kosdma_objects_count *count = per_cpu_ptr(&kosdma_objects_count, cpu);
+
+		sum += READ_ONCE(count->made[type]) - READ_ONCE(count->freed[type]);
+	}
+	return sum;
+}
+
+static void kosdma_object_unlist(struct kosdma_object *obj)
+{
+	xa_erase(&kosdma_objects, obj->sid);
+	if (obj->listed)
+		this_cpu_inc(kosdma_objects_count.freed[obj->ops->type]);
+}
+
+/* It has ended, and those that saw it begin are told. */
+static void kosdma_object_tell_end(struct kosdma_object *obj)
+{
+	if (obj->listed)
+		kosdma_event_object(KOSDMA_NL_EVENT_END, obj);
 }
 
 /**
@@ -65,8 +169,10 @@ int kosdma_object_init(struct kosdma_object *obj, const struct kosdma_object_ops
  */
 void kosdma_object_set_ended(struct kosdma_object *obj, enum kosdma_end how)
 {
-	if (cmpxchg(&obj->ended, KOSDMA_LIVE, how) == KOSDMA_LIVE)
-		wake_up_poll(&obj->wait, EPOLLHUP);
+	if (cmpxchg(&obj->ended, KOSDMA_LIVE, how) != KOSDMA_LIVE)
+		return;
+	wake_up_poll(&obj->wait, EPOLLHUP);
+	kosdma_object_tell_end(obj);
 }
 
 /**
@@ -87,7 +193,7 @@ static void kosdma_object_free(struct kref *ref)
 
 	WARN_ON_ONCE(!list_empty(&obj->ending));
 	mutex_destroy(&obj->tree);
-	ida_free(&kosdma_sids, obj->sid);
+	kosdma_object_unlist(obj);
 	kosdma_user_uncount_object(obj->user);
 	obj->ops->free(obj);
 }
@@ -103,6 +209,14 @@ static bool kosdma_object_unreach_locked(struct kosdma_object *obj)
 	lockdep_assert_held(&obj->tree);
 	WARN_ON_ONCE(!obj->reach);
 	return !--obj->reach;
+}
+
+/* Nobody can reach the object any more. */
+static void kosdma_object_end(struct kosdma_object *obj)
+{
+	obj->ops->end(obj, KOSDMA_ENDED);
+	if (obj->ops->transferable)
+		kosdma_object_tell_end(obj);
 }
 
 /**
@@ -129,7 +243,7 @@ void kosdma_object_unpin(struct kosdma_object *obj)
 	last = kosdma_object_unreach_locked(obj);
 	mutex_unlock(&obj->tree);
 	if (last)
-		obj->ops->end(obj, KOSDMA_ENDED);
+		kosdma_object_end(obj);
 }
 
 /* --- the inheritance tree ------------------------------------------------- */
@@ -160,10 +274,12 @@ static void kosdma_handle_reap_locked(struct kosdma_handle *handle, struct list_
 		struct kosdma_handle *parent = handle->parent;
 
 		lockdep_assert_held(&handle->obj->tree);
-		if (parent)
+		if (parent) {
 			list_move(&handle->sibling, dead);
-		else
+		} else {
+			handle->obj->root = NULL;
 			list_add(&handle->sibling, dead);
+		}
 		handle = parent;
 	}
 }
@@ -177,6 +293,7 @@ static void kosdma_handle_free(struct kosdma_handle *handle)
 	kosdma_user_uncount_object(handle->user);
 	kosdma_object_put(handle->obj);
 	kfree(handle);
+	kosdma_stat_add(KOSDMA_STAT_HANDLES_FREED, 1);
 }
 
 static void kosdma_handle_free_list(struct list_head *dead)
@@ -242,6 +359,38 @@ static void kosdma_handle_revoke(struct kosdma_handle *handle, struct kosdma_obj
 	trace_handle_revoke(obj, badge);
 	kosdma_object_end_marked(obj);
 	wake_up_poll(&obj->wait, EPOLLHUP);
+	kosdma_stat_add(KOSDMA_STAT_REVOKES, 1);
+	kosdma_event_object(KOSDMA_NL_EVENT_REVOKE, obj);
+}
+
+/**
+ * kosdma_handle_walk() - look at the handles of an object, parents first
+ * @obj: with a reference of the caller's
+ * @position: how many are passed over; one more after each that was looked at
+ * @look: called with obj->tree held; what is not 0 ends the walk
+ * @data: for @look
+ *
+ * Return: what @look returned last, or 0.
+ */
+int kosdma_handle_walk(struct kosdma_object *obj, u32 *position,
+		       int (*look)(struct kosdma_handle *handle, void *data), void *data)
+{
+	struct kosdma_handle *handle;
+	u32 n = 0;
+	int ret = 0;
+
+	mutex_lock(&obj->tree);
+	for (handle = obj->root; handle; handle = kosdma_handle_next(obj->root, handle)) {
+		if (n++ < *position)
+			continue;
+		ret = look(handle, data);
+		if (ret)
+			break;
+		*position = n;
+		cond_resched();
+	}
+	mutex_unlock(&obj->tree);
+	return ret;
 }
 
 /**
@@ -300,7 +449,7 @@ void kosdma_use_del(struct kosdma_use *use)
 	mutex_unlock(&obj->tree);
 
 	if (last)
-		obj->ops->end(obj, KOSDMA_ENDED);
+		kosdma_object_end(obj);
 	kosdma_handle_free_list(&dead);
 }
 
@@ -340,6 +489,8 @@ int kosdma_handle_create(struct kosdma_ucmd *ucmd, struct kosdma_object *obj, u3
 		}
 	}
 	handle->obj = kosdma_object_get(obj);
+	handle->pid = task_tgid_nr(current);
+	handle->uid = current_euid();
 	handle->rights = rights;
 	if (badge)
 		handle->badge = kosdma_object_get(badge);
@@ -366,12 +517,16 @@ int kosdma_handle_create(struct kosdma_ucmd *ucmd, struct kosdma_object *obj, u3
 	} else {
 		handle->file = file;
 		handle->parent = parent;
+		handle->number = ++obj->numbers;
 		if (parent)
 			list_add_tail(&handle->sibling, &parent->children);
+		else
+			obj->root = handle;
 		obj->reach++;
 		ret = 0;
 	}
 	mutex_unlock(&obj->tree);
+	kosdma_stat_add(KOSDMA_STAT_HANDLES_MADE, 1);
 	if (ret) {
 		put_unused_fd(fd);
 		fput(file);
@@ -401,6 +556,8 @@ err_free:
 /* The last step of an ioctl that made a handle. Cannot fail. */
 void kosdma_handle_publish(struct kosdma_ucmd *ucmd)
 {
+	if (!ucmd->new->parent)
+		kosdma_object_list(ucmd->new->obj);
 	fd_install(ucmd->new_fd, ucmd->new->file);
 }
 
@@ -519,7 +676,7 @@ static int kosdma_handle_release(struct inode *inode, struct file *file)
 	mutex_unlock(&obj->tree);
 
 	if (last)
-		obj->ops->end(obj, KOSDMA_ENDED);
+		kosdma_object_end(obj);
 	kosdma_handle_free_list(&dead);
 	kosdma_object_put(obj);
 	return 0;
@@ -737,5 +894,5 @@ int kosdma_ioctl_badge_create(struct kosdma_ucmd *ucmd)
 
 void kosdma_handle_exit(void)
 {
-	ida_destroy(&kosdma_sids);
+	xa_destroy(&kosdma_objects);
 }

@@ -13,7 +13,7 @@
  *
  * Leaves, taken below any of them: the claim table (mmio.c), the device table
  * (device.c), the grants (grant.c), the quarantine (access.c), the user table
- * (process.c).
+ * (process.c), the table of objects (handle.c), the events kept (event.c).
  * Apart from them: mmap_lock > kosdma_mapping::rwsem (leaf).
  *
  * Two counts, never mixed. kosdma_object::ref keeps memory alive.
@@ -81,6 +81,93 @@ struct kosdma_ucmd {
 
 extern const struct file_operations kosdma_fops;
 
+/* --- event.c: numbers and events ------------------------------------------ */
+
+/**
+ * enum kosdma_stat - numbers of the whole machine
+ * @KOSDMA_STAT_PAGES: pages charged
+ * @KOSDMA_STAT_LINGERING: pages of accesses that linger
+ * @KOSDMA_STAT_IOVA_BYTES: bytes of I/O addresses in use
+ * @KOSDMA_STAT_HANDLES_MADE: handles made; like those below, it only grows
+ * @KOSDMA_STAT_HANDLES_FREED: handles gone, tombstones not
+ * @KOSDMA_STAT_MAPS: mappings made
+ * @KOSDMA_STAT_BEGINS: accesses begun
+ * @KOSDMA_STAT_PLACES: accesses that got an address
+ * @KOSDMA_STAT_UNPLACES: addresses that were taken back
+ * @KOSDMA_STAT_REVOKES: revocations
+ * @KOSDMA_STAT_REFUSALS: attaches and registrations refused
+ * @KOSDMA_STAT_FAULTS: faults that an IOMMU told of
+ * @KOSDMA_NR_STATS: how many there are
+ */
+enum kosdma_stat {
+	KOSDMA_STAT_PAGES,
+	KOSDMA_STAT_LINGERING,
+	KOSDMA_STAT_IOVA_BYTES,
+	KOSDMA_STAT_HANDLES_MADE,
+	KOSDMA_STAT_HANDLES_FREED,
+	KOSDMA_STAT_MAPS,
+	KOSDMA_STAT_BEGINS,
+	KOSDMA_STAT_PLACES,
+	KOSDMA_STAT_UNPLACES,
+	KOSDMA_STAT_REVOKES,
+	KOSDMA_STAT_REFUSALS,
+	KOSDMA_STAT_FAULTS,
+	KOSDMA_NR_STATS,
+};
+
+/* Each processor adds to its own. Only the sum means something. */
+struct kosdma_stats {
+	u64 sum[KOSDMA_NR_STATS];
+};
+
+DECLARE_PER_CPU(struct kosdma_stats, kosdma_stats);
+
+static inline void kosdma_stat_add(enum kosdma_stat stat, s64 n)
+{
+	this_cpu_add(kosdma_stats.sum[stat], n);
+}
+
+u64 kosdma_stat_read(enum kosdma_stat stat);
+
+/* No function has this address: ff:1f.7 of the last segment is left out. */
+#define KOSDMA_NO_ADDRESS U32_MAX
+
+/**
+ * struct kosdma_event - something happened
+ * @kind: an enum kosdma_nl_event
+ * @type: type of the object, or 0
+ * @sid: the object, or 0
+ * @pid: thread group that did it or whose object it is, or 0
+ * @uid: its effective user, if @pid
+ * @address: PCI function, or KOSDMA_NO_ADDRESS
+ * @error: errno of a refusal, positive, or 0
+ * @pages: quarantined or released
+ * @time: ns since boot; set when it is told
+ * @number: counts the events that are kept, from 1; 0 for others
+ */
+struct kosdma_event {
+	u32 kind;
+	u32 type;
+	u32 sid;
+	pid_t pid;
+	kuid_t uid;
+	u32 address;
+	int error;
+	u64 pages;
+	u64 time;
+	u64 number;
+};
+
+void kosdma_event_object(u32 kind, struct kosdma_object *obj);
+void kosdma_event_device(u32 kind, u32 address, struct kosdma_process *process, u32 sid);
+void kosdma_event_refuse(u32 address, int error);
+void kosdma_event_pages(u32 kind, u32 address, u64 pages);
+void kosdma_event_fault(struct kosdma_object *domain, u32 address);
+bool kosdma_event_next(u64 *number, struct kosdma_event *event);
+void kosdma_event_init(void);
+void kosdma_event_start(void);
+void kosdma_event_stop(void);
+
 /* --- handle.c: objects and handles -------------------------------------- */
 
 /* Why an object ended, and what its handle answers from then on. */
@@ -121,10 +208,15 @@ struct kosdma_object_ops {
  * @ref: keeps the memory
  * @user: whom it is counted against; immutable
  * @sid: identity, unique among living objects, never 0; immutable
+ * @pid: thread group that made it; immutable
+ * @uid: its effective user then, who may see it; immutable
+ * @listed: it is complete, and those who may see it do; set once
  * @ended: an enum kosdma_end, see kosdma_object_set_ended()
  * @tree: guards @reach, @ending and the tree fields of its handles
  * @reach: open unrevoked handles + uses + pins
  * @ending: uses that a revoke has marked and that have not ended yet
+ * @root: the handle that all others descend from, or NULL
+ * @numbers: how many handles it has had
  * @wait: pollers of its handles
  * @events: what they are told while it lives; see kosdma_object_set_events()
  */
@@ -133,10 +225,15 @@ struct kosdma_object {
 	struct kref ref;
 	struct kosdma_user *user;
 	u32 sid;
+	pid_t pid;
+	kuid_t uid;
+	bool listed;
 	int ended;
 	struct mutex tree;	/* guards what follows */
 	unsigned int reach;
 	struct list_head ending;
+	struct kosdma_handle *root;
+	u32 numbers;
 	wait_queue_head_t wait;
 	__poll_t events;
 };
@@ -149,6 +246,9 @@ struct kosdma_object {
  * @user: whom it is counted against; immutable
  * @rights: immutable
  * @badge: reference to the badge that marks it, or NULL; immutable
+ * @number: identity among the handles of @obj, from 1; immutable
+ * @pid: thread group that made it; immutable
+ * @uid: its effective user then; immutable
  * @file: its file, NULL once closed (a tombstone)
  * @revoked: useless from now on; so are all its descendants
  * @parent: NULL at the root
@@ -166,6 +266,9 @@ struct kosdma_handle {
 	struct kosdma_user *user;
 	u32 rights;
 	struct kosdma_object *badge;
+	u32 number;
+	pid_t pid;
+	kuid_t uid;
 
 	struct file *file;
 	bool revoked;
@@ -192,6 +295,10 @@ struct kosdma_use {
 };
 
 int kosdma_object_init(struct kosdma_object *obj, const struct kosdma_object_ops *ops);
+void kosdma_object_list(struct kosdma_object *obj);
+struct kosdma_object *kosdma_object_next(u32 *sid, u32 types);
+unsigned int kosdma_object_changes(enum kosdma_handle_type type);
+unsigned int kosdma_object_count(enum kosdma_handle_type type);
 void kosdma_object_put(struct kosdma_object *obj);
 void kosdma_object_set_ended(struct kosdma_object *obj, enum kosdma_end how);
 void kosdma_object_set_events(struct kosdma_object *obj, __poll_t events);
@@ -210,6 +317,8 @@ void kosdma_handle_publish(struct kosdma_ucmd *ucmd);
 void kosdma_handle_abort(struct kosdma_ucmd *ucmd);
 struct kosdma_handle *kosdma_handle_get_types(int fd, u32 types, u32 rights);
 void kosdma_handle_put(struct kosdma_handle *handle);
+int kosdma_handle_walk(struct kosdma_object *obj, u32 *position,
+		       int (*look)(struct kosdma_handle *handle, void *data), void *data);
 
 #define KOSDMA_ANY_TYPE U32_MAX
 
@@ -479,6 +588,7 @@ enum kosdma_mode {
  * @devices: devices attached (kosdma_device::domain_node)
  * @accesses: living accesses
  * @placed: how many of them have an address
+ * @iova_bytes: that its accesses take of @space
  * @lingering: ended accesses whose pages a device may still write
  * @unquiet: a device that left without being proven quiet, with a reference;
  *	see kosdma_domain_unquiet()
@@ -501,6 +611,7 @@ struct kosdma_domain {
 	struct list_head devices;
 	struct list_head accesses;
 	unsigned int placed;
+	u64 iova_bytes;
 	struct list_head lingering;
 	struct kosdma_device *unquiet;
 	bool unquiet_more;
@@ -522,6 +633,8 @@ struct kosdma_device *kosdma_domain_unquiet(struct kosdma_domain *domain);
 void kosdma_domain_lost_device(struct kosdma_domain *domain);
 void kosdma_domain_end(struct kosdma_domain *domain);
 void kosdma_domain_end_accesses(struct kosdma_domain *domain);
+bool kosdma_interrupts_unsafe(struct iommu_group *iommu);
+bool kosdma_firmware_range(struct iommu_group *iommu, u64 *start, u64 *last);
 int kosdma_ioctl_domain_create(struct kosdma_ucmd *ucmd);
 
 /* --- access.c ------------------------------------------------------------ */
@@ -541,8 +654,10 @@ int kosdma_ioctl_domain_create(struct kosdma_ucmd *ucmd);
  * @fresh: placed by the attach that is under way
  * @reached: in a direct domain: has been placed at some time
  * @done: ended
+ * @lingers: ended, and in domain->lingering
+ * @quarantined: in the quarantine; guarded by its lock
  * @suspect: while in quarantine: the device that may still write, with a
- *	reference; NULL if there are several
+ *	reference; NULL if there are several; guarded by the same lock
  *
  * Fields without a note are guarded by domain->lock.
  */
@@ -559,6 +674,8 @@ struct kosdma_access {
 	bool fresh;
 	bool reached;
 	bool done;
+	bool lingers;
+	bool quarantined;
 	struct kosdma_device *suspect;
 };
 
@@ -579,6 +696,8 @@ void kosdma_access_release(struct list_head *done);
 void kosdma_quarantine_suspect(struct kosdma_device *dev);
 bool kosdma_quarantine_is_suspect(struct kosdma_device *dev);
 void kosdma_quarantine_release(struct pci_dev *pdev);
+int kosdma_quarantine_release_address(u32 address, u64 *pages);
+bool kosdma_quarantine_look(struct kosdma_access *access, u32 *suspect);
 unsigned long kosdma_quarantine_pages(void);
 int kosdma_ioctl_access_begin(struct kosdma_ucmd *ucmd);
 int kosdma_ioctl_access_info(struct kosdma_ucmd *ucmd);
@@ -669,6 +788,32 @@ struct kosdma_bar {
 	u64 start;
 	u64 last;
 };
+
+/**
+ * struct kosdma_reason - one thing that keeps the caller from attaching a function
+ * @obstacle: an enum kosdma_nl_obstacle
+ * @address: the function that it is about
+ * @driver: name of the driver that has it, or empty
+ * @pid: process that holds it, or 0
+ * @uid: its effective user, if @pid
+ * @start: first physical address that the firmware needs, if @last
+ * @last: last one
+ */
+struct kosdma_reason {
+	u32 obstacle;
+	u32 address;
+	char driver[KOSDMA_NAME_LEN];
+	pid_t pid;
+	kuid_t uid;
+	u64 start;
+	u64 last;
+};
+
+typedef void kosdma_reason_fn(const struct kosdma_reason *reason, void *data);
+
+int kosdma_device_why(u32 address, kosdma_reason_fn *tell, void *data);
+int kosdma_direct_obstacle(void);
+u32 kosdma_device_domain(u32 address);
 
 bool kosdma_machine_translates(void);
 bool kosdma_machine_write_only(void);

@@ -23,6 +23,7 @@ static int __init kosdma_init(void)
 {
 	int ret;
 
+	kosdma_event_init();
 	ret = kosdma_process_init();
 	if (ret)
 		return ret;

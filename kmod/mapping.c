@@ -684,6 +684,7 @@ static int kosdma_mapping_finish(struct kosdma_mapping *mapping, struct kosdma_h
 	} else {
 		*out_addr = kosdma_mapping_start(mapping);
 		trace_mapping_map(mapping, *out_addr);
+		kosdma_stat_add(KOSDMA_STAT_MAPS, 1);
 	}
 	kosdma_object_put(&mapping->obj);
 	return ret;

@@ -387,6 +387,7 @@ int kosdma_ioctl_region_register(struct kosdma_ucmd *ucmd)
 err_end:
 	kosdma_region_end(&region->obj, KOSDMA_ENDED);
 err_put:
+	kosdma_event_refuse(region->dev ? region->dev->address : KOSDMA_NO_ADDRESS, -ret);
 	kosdma_object_put(&region->obj);
 	return ret;
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The generic netlink family: see devices, give and take grants
+ * The generic netlink family: see devices, give and take grants, be told of
+ * events; dump.c shows objects
  *
  * Documentation/netlink/specs/kosdma.yaml is the interface; netlink-gen.[ch]
  * are made from it. The family is in the initial network namespace only, since
@@ -15,43 +16,49 @@
 #include <linux/net.h>
 #include <linux/notifier.h>
 #include <linux/pid_namespace.h>
+#include <linux/security.h>
 #include <linux/user_namespace.h>
 #include <net/genetlink.h>
 #include <net/sock.h>
 
 #include "kosdma.h"
+#include "netlink.h"
 #include "netlink-gen.h"
+
+/* What somebody else's process holds is for the administrator. */
+static const struct genl_multicast_group kosdma_nl_groups[] = {
+	[KOSDMA_NLGRP_OBJECTS] = { .name = "objects", .flags = GENL_MCAST_CAP_SYS_ADMIN },
+	[KOSDMA_NLGRP_DEVICES] = { .name = "devices", .flags = GENL_MCAST_CAP_SYS_ADMIN },
+	[KOSDMA_NLGRP_FAULTS] = { .name = "faults", .flags = GENL_MCAST_CAP_SYS_ADMIN },
+};
 
 static struct genl_family kosdma_nl_family __ro_after_init = {
 	.name = KOSDMA_FAMILY_NAME,
 	.version = KOSDMA_FAMILY_VERSION,
 	.module = THIS_MODULE,
 	.parallel_ops = true,
+	.mcgrps = kosdma_nl_groups,
+	.n_mcgrps = ARRAY_SIZE(kosdma_nl_groups),
 };
+
+#define KOSDMA_NL_NOT_ADMIN \
+	"it takes CAP_SYS_ADMIN in the initial user namespace, of the sender and of who opened the socket"
+
+/* The family is there. Groups of one that is not have numbers that may be those of others. */
+static bool kosdma_nl_on;
 
 /* Changes with the set of PCI functions. */
 static atomic_t kosdma_pci_changes = ATOMIC_INIT(1);
 
 /* --- who asks -------------------------------------------------------------- */
 
-/**
- * struct kosdma_viewer - who asks, and what it may see
- * @cred: its credentials, with a reference; NULL if it may only see what
- *	anybody may
- * @admin: it may see everything
- * @pids: it is in the initial PID namespace, where the numbers mean something
- */
-struct kosdma_viewer {
-	const struct cred *cred;
-	bool admin;
-	bool pids;
-};
-
 static void kosdma_viewer_get(struct kosdma_viewer *viewer, const struct sk_buff *skb)
 {
 	const struct cred *opener = NETLINK_CB(skb).sk->sk_socket->file->f_cred;
 
 	viewer->admin = netlink_capable(skb, CAP_SYS_ADMIN);
+	viewer->raw = netlink_capable(skb, CAP_SYS_RAWIO) &&
+		      !security_locked_down(LOCKDOWN_DEV_MEM);
 	viewer->pids = task_active_pid_ns(current) == &init_pid_ns;
 	viewer->cred = NULL;
 	if (viewer->admin || uid_eq(opener->euid, current_euid()))
@@ -64,37 +71,35 @@ static void kosdma_viewer_put(struct kosdma_viewer *viewer)
 		put_cred(viewer->cred);
 }
 
-static bool kosdma_viewer_owns(const struct kosdma_viewer *viewer, kuid_t uid)
+bool kosdma_viewer_owns(const struct kosdma_viewer *viewer, kuid_t uid)
 {
 	return viewer->admin || (viewer->cred && uid_eq(viewer->cred->euid, uid));
 }
 
 /* --- dumps ------------------------------------------------------------------ */
 
-/**
- * struct kosdma_dump - a dump in progress, in the context of its callback
- * @viewer: for whom
- * @grant: grants: the last one that was looked at
- * @index: devices: how many were looked at
- */
-struct kosdma_dump {
-	struct kosdma_viewer viewer;
-	union {
-		struct kosdma_grant_key grant;
-		unsigned int index;
-	};
-};
-
-static_assert(sizeof(struct kosdma_dump) <= sizeof_field(struct netlink_callback, ctx));
-
-static struct kosdma_dump *kosdma_dump(struct netlink_callback *cb)
-{
-	return (struct kosdma_dump *)cb->ctx;
-}
-
 int kosdma_nl_dump_start(struct netlink_callback *cb)
 {
 	kosdma_viewer_get(&kosdma_dump(cb)->viewer, cb->skb);
+	return 0;
+}
+
+int kosdma_nl_event_dump_start(struct netlink_callback *cb)
+{
+	return kosdma_nl_dump_start(cb);
+}
+
+int kosdma_nl_object_dump_start(struct netlink_callback *cb)
+{
+	struct nlattr **attrs = kosdma_dump_attrs(cb);
+	struct kosdma_dump *dump = kosdma_dump(cb);
+
+	kosdma_viewer_get(&dump->viewer, cb->skb);
+	/* All nouns have these two at the same places. */
+	dump->pid = attrs[KOSDMA_A_BUFFER_PID] ? nla_get_u32(attrs[KOSDMA_A_BUFFER_PID]) : 0;
+	dump->address = KOSDMA_NO_ADDRESS;
+	if (attrs[KOSDMA_A_BUFFER_DEVICE])
+		dump->address = nla_get_u32(attrs[KOSDMA_A_BUFFER_DEVICE]);
 	return 0;
 }
 
@@ -117,7 +122,7 @@ static int kosdma_dump_check(struct netlink_callback *cb)
 }
 
 /* The header of one more object of a dump, or NULL if there is no room. */
-static void *kosdma_dump_put(struct sk_buff *skb, struct netlink_callback *cb, u8 cmd)
+void *kosdma_dump_put(struct sk_buff *skb, struct netlink_callback *cb, u8 cmd)
 {
 	void *hdr;
 
@@ -126,6 +131,15 @@ static void *kosdma_dump_put(struct sk_buff *skb, struct netlink_callback *cb, u
 	if (hdr)
 		genl_dump_check_consistent(cb, hdr);
 	return hdr;
+}
+
+/* Whose something is; the number of the process only where it means something. */
+int kosdma_put_owner(struct sk_buff *skb, const struct kosdma_viewer *viewer, int pid_attr,
+		     pid_t pid, int uid_attr, kuid_t uid)
+{
+	if (viewer->pids && nla_put_u32(skb, pid_attr, pid))
+		return -EMSGSIZE;
+	return nla_put_u32(skb, uid_attr, from_kuid_munged(viewer->cred->user_ns, uid));
 }
 
 /* --- devices ------------------------------------------------------------------ */
@@ -211,12 +225,8 @@ static int kosdma_device_fill(struct sk_buff *skb, const struct kosdma_device_vi
 		return -EMSGSIZE;
 	if (!view->owner)
 		return 0;
-	if (viewer->pids && nla_put_u32(skb, KOSDMA_A_DEVICE_OWNER_PID, view->pid))
-		return -EMSGSIZE;
-	if (nla_put_u32(skb, KOSDMA_A_DEVICE_OWNER_UID,
-			from_kuid_munged(viewer->cred->user_ns, view->uid)))
-		return -EMSGSIZE;
-	return 0;
+	return kosdma_put_owner(skb, viewer, KOSDMA_A_DEVICE_OWNER_PID, view->pid,
+				KOSDMA_A_DEVICE_OWNER_UID, view->uid);
 }
 
 int kosdma_nl_device_get_doit(struct sk_buff *skb, struct genl_info *info)
@@ -307,8 +317,7 @@ static int kosdma_grant_parse(const struct sk_buff *skb, struct genl_info *info,
 	struct nlattr *gid = info->attrs[KOSDMA_A_GRANT_GID];
 
 	if (!netlink_capable(skb, CAP_SYS_ADMIN)) {
-		NL_SET_ERR_MSG(info->extack,
-			       "it takes CAP_SYS_ADMIN in the initial user namespace, of the sender and of who opened the socket");
+		NL_SET_ERR_MSG(info->extack, KOSDMA_NL_NOT_ADMIN);
 		return -EPERM;
 	}
 	if (GENL_REQ_ATTR_CHECK(info, KOSDMA_A_GRANT_ADDRESS)) {
@@ -418,6 +427,322 @@ int kosdma_nl_grant_get_dumpit(struct sk_buff *skb, struct netlink_callback *cb)
 	return skb->len;
 }
 
+/* --- why ------------------------------------------------------------------------ */
+
+struct kosdma_why_reply {
+	struct sk_buff *msg;
+	const struct kosdma_viewer *viewer;
+};
+
+static int kosdma_reason_fill(const struct kosdma_why_reply *reply,
+			      const struct kosdma_reason *reason)
+{
+	struct sk_buff *msg = reply->msg;
+
+	if (nla_put_u32(msg, KOSDMA_A_REASON_OBSTACLE, reason->obstacle))
+		return -EMSGSIZE;
+	if (reason->address != KOSDMA_NO_ADDRESS &&
+	    nla_put_u32(msg, KOSDMA_A_REASON_ADDRESS, reason->address))
+		return -EMSGSIZE;
+	if (reason->driver[0] && nla_put_string(msg, KOSDMA_A_REASON_DRIVER, reason->driver))
+		return -EMSGSIZE;
+	if (reason->pid && kosdma_viewer_owns(reply->viewer, reason->uid) &&
+	    kosdma_put_owner(msg, reply->viewer, KOSDMA_A_REASON_PID, reason->pid,
+			     KOSDMA_A_REASON_UID, reason->uid))
+		return -EMSGSIZE;
+	if (reason->last && reply->viewer->raw &&
+	    (nla_put_u64_64bit(msg, KOSDMA_A_REASON_START, reason->start, KOSDMA_A_REASON_PAD) ||
+	     nla_put_u64_64bit(msg, KOSDMA_A_REASON_LAST, reason->last, KOSDMA_A_REASON_PAD)))
+		return -EMSGSIZE;
+	return 0;
+}
+
+static void kosdma_why_reason(const struct kosdma_reason *reason, void *data)
+{
+	struct kosdma_why_reply *reply = data;
+	struct nlattr *nest = nla_nest_start(reply->msg, KOSDMA_A_WHY_REASON);
+
+	/* So many members has no group that the first ones do not say enough. */
+	if (!nest)
+		return;
+	if (kosdma_reason_fill(reply, reason))
+		nla_nest_cancel(reply->msg, nest);
+	else
+		nla_nest_end(reply->msg, nest);
+}
+
+/* A reply in the making, or NULL. */
+static struct sk_buff *kosdma_reply_new(struct genl_info *info, u8 cmd, void **hdr)
+{
+	struct sk_buff *msg = genlmsg_new(NLMSG_GOODSIZE, GFP_KERNEL);
+
+	if (!msg)
+		return NULL;
+	*hdr = genlmsg_put_reply(msg, info, &kosdma_nl_family, 0, cmd);
+	if (!*hdr) {
+		nlmsg_free(msg);
+		return NULL;
+	}
+	return msg;
+}
+
+static int kosdma_reply_send(struct genl_info *info, struct sk_buff *msg, void *hdr, int ret)
+{
+	if (ret) {
+		nlmsg_free(msg);
+		return ret;
+	}
+	genlmsg_end(msg, hdr);
+	return genlmsg_reply(msg, info);
+}
+
+int kosdma_nl_why_get_doit(struct sk_buff *skb, struct genl_info *info)
+{
+	struct kosdma_why_reply reply;
+	struct kosdma_viewer viewer;
+	u32 address;
+	void *hdr;
+	int ret;
+
+	if (GENL_REQ_ATTR_CHECK(info, KOSDMA_A_WHY_ADDRESS)) {
+		NL_SET_ERR_MSG(info->extack, "which device? the address is missing");
+		return -EINVAL;
+	}
+	address = nla_get_u32(info->attrs[KOSDMA_A_WHY_ADDRESS]);
+	reply.msg = kosdma_reply_new(info, KOSDMA_CMD_WHY_GET, &hdr);
+	if (!reply.msg)
+		return -ENOMEM;
+	kosdma_viewer_get(&viewer, skb);
+	reply.viewer = &viewer;
+	ret = nla_put_u32(reply.msg, KOSDMA_A_WHY_ADDRESS, address);
+	if (!ret)
+		ret = kosdma_device_why(address, kosdma_why_reason, &reply);
+	if (ret == -ENODEV)
+		NL_SET_ERR_MSG_ATTR(info->extack, info->attrs[KOSDMA_A_WHY_ADDRESS],
+				    "there is no such PCI function");
+	kosdma_viewer_put(&viewer);
+	return kosdma_reply_send(info, reply.msg, hdr, ret);
+}
+
+/* --- quarantine and numbers --------------------------------------------------------- */
+
+int kosdma_nl_quarantine_release_doit(struct sk_buff *skb, struct genl_info *info)
+{
+	struct nlattr *device = info->attrs[KOSDMA_A_QUARANTINE_DEVICE];
+	struct sk_buff *msg;
+	void *hdr;
+	u64 pages;
+	int ret;
+
+	if (!netlink_capable(skb, CAP_SYS_ADMIN)) {
+		NL_SET_ERR_MSG(info->extack, KOSDMA_NL_NOT_ADMIN);
+		return -EPERM;
+	}
+	msg = kosdma_reply_new(info, KOSDMA_CMD_QUARANTINE_RELEASE, &hdr);
+	if (!msg)
+		return -ENOMEM;
+	ret = kosdma_quarantine_release_address(device ? nla_get_u32(device) : KOSDMA_NO_ADDRESS,
+						&pages);
+	if (ret)
+		NL_SET_ERR_MSG(info->extack, "nothing is in quarantine for it");
+	else
+		ret = nla_put_u64_64bit(msg, KOSDMA_A_QUARANTINE_PAGES, pages,
+					KOSDMA_A_QUARANTINE_PAD);
+	return kosdma_reply_send(info, msg, hdr, ret);
+}
+
+int kosdma_nl_stats_get_doit(struct sk_buff *skb, struct genl_info *info)
+{
+	const struct {
+		int attr;
+		u64 value;
+	} values[] = {
+		{ KOSDMA_A_STATS_PAGES, kosdma_stat_read(KOSDMA_STAT_PAGES) },
+		{ KOSDMA_A_STATS_LINGERING, kosdma_stat_read(KOSDMA_STAT_LINGERING) },
+		{ KOSDMA_A_STATS_QUARANTINED, kosdma_quarantine_pages() },
+		{ KOSDMA_A_STATS_IOVA_BYTES, kosdma_stat_read(KOSDMA_STAT_IOVA_BYTES) },
+		{ KOSDMA_A_STATS_BUFFERS, kosdma_object_count(KOSDMA_HANDLE_BUFFER) },
+		{ KOSDMA_A_STATS_MAPPINGS, kosdma_object_count(KOSDMA_HANDLE_MAPPING) },
+		{ KOSDMA_A_STATS_ACCESSES, kosdma_object_count(KOSDMA_HANDLE_ACCESS) },
+		{ KOSDMA_A_STATS_DOMAINS, kosdma_object_count(KOSDMA_HANDLE_DOMAIN) },
+		{ KOSDMA_A_STATS_REGIONS, kosdma_object_count(KOSDMA_HANDLE_REGION) },
+		{ KOSDMA_A_STATS_HANDLES, kosdma_stat_read(KOSDMA_STAT_HANDLES_MADE) -
+						  kosdma_stat_read(KOSDMA_STAT_HANDLES_FREED) },
+		{ KOSDMA_A_STATS_MAPS, kosdma_stat_read(KOSDMA_STAT_MAPS) },
+		{ KOSDMA_A_STATS_BEGINS, kosdma_stat_read(KOSDMA_STAT_BEGINS) },
+		{ KOSDMA_A_STATS_PLACES, kosdma_stat_read(KOSDMA_STAT_PLACES) },
+		{ KOSDMA_A_STATS_UNPLACES, kosdma_stat_read(KOSDMA_STAT_UNPLACES) },
+		{ KOSDMA_A_STATS_REVOKES, kosdma_stat_read(KOSDMA_STAT_REVOKES) },
+		{ KOSDMA_A_STATS_REFUSALS, kosdma_stat_read(KOSDMA_STAT_REFUSALS) },
+		{ KOSDMA_A_STATS_FAULTS, kosdma_stat_read(KOSDMA_STAT_FAULTS) },
+	};
+	struct sk_buff *msg;
+	unsigned int i;
+	void *hdr;
+	int ret = 0;
+
+	msg = kosdma_reply_new(info, KOSDMA_CMD_STATS_GET, &hdr);
+	if (!msg)
+		return -ENOMEM;
+	for (i = 0; i < ARRAY_SIZE(values) && !ret; i++)
+		ret = nla_put_u64_64bit(msg, values[i].attr, values[i].value, KOSDMA_A_STATS_PAD);
+	return kosdma_reply_send(info, msg, hdr, ret);
+}
+
+/* --- events ------------------------------------------------------------------------- */
+
+/* For the administrator only. */
+int kosdma_event_fill(struct sk_buff *skb, const struct kosdma_event *event)
+{
+	if (nla_put_u32(skb, KOSDMA_A_EVENT_EVENT, event->kind) ||
+	    nla_put_u64_64bit(skb, KOSDMA_A_EVENT_TIME, event->time, KOSDMA_A_EVENT_PAD))
+		return -EMSGSIZE;
+	if (event->number && nla_put_u64_64bit(skb, KOSDMA_A_EVENT_NUMBER, event->number,
+					       KOSDMA_A_EVENT_PAD))
+		return -EMSGSIZE;
+	if (event->sid && nla_put_u32(skb, KOSDMA_A_EVENT_SID, event->sid))
+		return -EMSGSIZE;
+	if (event->type && nla_put_u32(skb, KOSDMA_A_EVENT_TYPE, event->type))
+		return -EMSGSIZE;
+	if (event->pid && (nla_put_u32(skb, KOSDMA_A_EVENT_PID, event->pid) ||
+			   nla_put_u32(skb, KOSDMA_A_EVENT_UID, __kuid_val(event->uid))))
+		return -EMSGSIZE;
+	if (event->address != KOSDMA_NO_ADDRESS &&
+	    nla_put_u32(skb, KOSDMA_A_EVENT_DEVICE, event->address))
+		return -EMSGSIZE;
+	if (event->error && nla_put_u32(skb, KOSDMA_A_EVENT_ERROR, event->error))
+		return -EMSGSIZE;
+	if (event->pages && nla_put_u64_64bit(skb, KOSDMA_A_EVENT_PAGES, event->pages,
+					      KOSDMA_A_EVENT_PAD))
+		return -EMSGSIZE;
+	return 0;
+}
+
+int kosdma_nl_event_get_dumpit(struct sk_buff *skb, struct netlink_callback *cb)
+{
+	struct kosdma_dump *dump = kosdma_dump(cb);
+	struct kosdma_event event;
+	u64 number = dump->number;
+	void *hdr;
+
+	if (!dump->viewer.admin) {
+		NL_SET_ERR_MSG(cb->extack, KOSDMA_NL_NOT_ADMIN);
+		return -EPERM;
+	}
+	if (nlmsg_attrlen(cb->nlh, GENL_HDRLEN)) {
+		NL_SET_ERR_MSG(cb->extack, "this dump takes no attributes");
+		return -EINVAL;
+	}
+	while (kosdma_event_next(&number, &event)) {
+		hdr = kosdma_dump_put(skb, cb, KOSDMA_CMD_EVENT_GET);
+		if (!hdr || kosdma_event_fill(skb, &event)) {
+			if (hdr)
+				genlmsg_cancel(skb, hdr);
+			break;
+		}
+		genlmsg_end(skb, hdr);
+		dump->number = number;
+	}
+	return skb->len;
+}
+
+static unsigned int kosdma_event_group(u32 kind)
+{
+	switch (kind) {
+	case KOSDMA_NL_EVENT_CREATE:
+	case KOSDMA_NL_EVENT_END:
+	case KOSDMA_NL_EVENT_REVOKE:
+		return KOSDMA_NLGRP_OBJECTS;
+	case KOSDMA_NL_EVENT_FAULT:
+		return KOSDMA_NLGRP_FAULTS;
+	default:
+		return KOSDMA_NLGRP_DEVICES;
+	}
+}
+
+static const u8 kosdma_event_cmds[] = {
+	[KOSDMA_NLGRP_OBJECTS] = KOSDMA_CMD_OBJECT_NTF,
+	[KOSDMA_NLGRP_DEVICES] = KOSDMA_CMD_DEVICE_NTF,
+	[KOSDMA_NLGRP_FAULTS] = KOSDMA_CMD_FAULT_NTF,
+};
+
+static bool kosdma_netlink_listens_group(unsigned int group)
+{
+	return READ_ONCE(kosdma_nl_on) && genl_has_listeners(&kosdma_nl_family, &init_net, group);
+}
+
+/* Does anybody listen for events of objects? */
+bool kosdma_netlink_listens_objects(void)
+{
+	return kosdma_netlink_listens_group(KOSDMA_NLGRP_OBJECTS);
+}
+
+/* Does anybody listen for the others? */
+bool kosdma_netlink_listens(void)
+{
+	return kosdma_netlink_listens_group(KOSDMA_NLGRP_DEVICES) ||
+	       kosdma_netlink_listens_group(KOSDMA_NLGRP_FAULTS);
+}
+
+/* Those who listen have missed some: the next that they read is ENOBUFS. */
+void kosdma_netlink_lost(bool objects)
+{
+	if (objects) {
+		genl_set_err(&kosdma_nl_family, &init_net, 0, KOSDMA_NLGRP_OBJECTS, -ENOBUFS);
+	} else {
+		genl_set_err(&kosdma_nl_family, &init_net, 0, KOSDMA_NLGRP_DEVICES, -ENOBUFS);
+		genl_set_err(&kosdma_nl_family, &init_net, 0, KOSDMA_NLGRP_FAULTS, -ENOBUFS);
+	}
+}
+
+/* One who is too slow reads ENOBUFS. */
+void kosdma_netlink_flush(struct kosdma_message *message)
+{
+	if (message->skb)
+		genlmsg_multicast(&kosdma_nl_family, message->skb, 0, message->group, GFP_KERNEL);
+	message->skb = NULL;
+}
+
+static int kosdma_message_add(struct kosdma_message *message, const struct kosdma_event *event)
+{
+	void *hdr;
+	int ret;
+
+	hdr = genlmsg_put(message->skb, 0, 0, &kosdma_nl_family, 0,
+			  kosdma_event_cmds[message->group]);
+	if (!hdr)
+		return -EMSGSIZE;
+	ret = kosdma_event_fill(message->skb, event);
+	if (ret)
+		genlmsg_cancel(message->skb, hdr);
+	else
+		genlmsg_end(message->skb, hdr);
+	return ret;
+}
+
+/**
+ * kosdma_netlink_tell() - tell an event to those who listen
+ * @message: to which it is added; sent when it is full or for another group
+ * @event: event
+ */
+void kosdma_netlink_tell(struct kosdma_message *message, const struct kosdma_event *event)
+{
+	unsigned int group = kosdma_event_group(event->kind);
+
+	if (message->skb && message->group == group && !kosdma_message_add(message, event))
+		return;
+	kosdma_netlink_flush(message);
+	if (!kosdma_netlink_listens_group(group))
+		return;
+	message->group = group;
+	message->skb = genlmsg_new(GENLMSG_DEFAULT_SIZE, GFP_KERNEL);
+	if (!message->skb) {
+		genl_set_err(&kosdma_nl_family, &init_net, 0, group, -ENOBUFS);
+		return;
+	}
+	WARN_ON_ONCE(kosdma_message_add(message, event));
+}
+
 /* --- the family -------------------------------------------------------------------- */
 
 static int kosdma_pci_notify(struct notifier_block *nb, unsigned long action, void *data)
@@ -439,13 +764,19 @@ int __init kosdma_netlink_init(void)
 	if (ret)
 		return ret;
 	ret = kosdma_genl_register(&kosdma_nl_family, kosdma_nl_ops, ARRAY_SIZE(kosdma_nl_ops));
-	if (ret)
+	if (ret) {
 		bus_unregister_notifier(&pci_bus_type, &kosdma_pci_notifier);
-	return ret;
+		return ret;
+	}
+	WRITE_ONCE(kosdma_nl_on, true);
+	kosdma_event_start();
+	return 0;
 }
 
 void kosdma_netlink_exit(void)
 {
+	WRITE_ONCE(kosdma_nl_on, false);
+	kosdma_event_stop();
 	kosdma_genl_unregister(&kosdma_nl_family);
 	bus_unregister_notifier(&pci_bus_type, &kosdma_pci_notifier);
 }

@@ -153,12 +153,14 @@ int kosdma_user_charge(struct kosdma_user *user, unsigned long npages)
 		    (!exempt && new > limit))
 			return -EDQUOT;
 	} while (!atomic_long_try_cmpxchg(&user->user->locked_vm, &old, new));
+	kosdma_stat_add(KOSDMA_STAT_PAGES, npages);
 	return 0;
 }
 
 void kosdma_user_uncharge(struct kosdma_user *user, unsigned long npages)
 {
 	WARN_ON_ONCE(atomic_long_sub_return(npages, &user->user->locked_vm) < 0);
+	kosdma_stat_add(KOSDMA_STAT_PAGES, -(s64)npages);
 }
 
 /* The user's id as somebody in the namespace @ns sees it. */

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * kosctl: what it prints, word for word, how it exits, and that it does what it
- * says. In the texts, @BDF stands for the device, @GROUP for its IOMMU group
- * and @PID for the process that holds it.
+ * says. In the texts, @BDF stands for the device, @GROUP for its IOMMU group,
+ * @PID for the process that holds it and @ADDR for what it has mapped.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -37,6 +38,7 @@ FIXTURE(kosctl)
 	char program[256];
 	pid_t holder;
 	int sync[2];
+	uintptr_t *mapped; /* shared with the holder */
 };
 
 /* Beside the tests, or where installed programs are. */
@@ -110,7 +112,7 @@ static void expand(const struct fixture_data_kosctl *self, const char *text, cha
 		const char *word;
 		char value[32];
 	} words[] = {
-		{ "@BDF", "" }, { "@GROUP", "" }, { "@PID", "" },
+		{ "@BDF", "" }, { "@GROUP", "" }, { "@PID", "" }, { "@ADDR", "" },
 	};
 	size_t len = 0;
 
@@ -126,6 +128,8 @@ static void expand(const struct fixture_data_kosctl *self, const char *text, cha
 			len += sprintf(out + len, "%s", self->group);
 		else if (i == 2)
 			len += sprintf(out + len, "%d", self->holder);
+		else if (i == 3)
+			len += sprintf(out + len, "%#lx", (unsigned long)*self->mapped);
 		else
 			out[len++] = *text;
 		text += i < ARRAY_SIZE(words) ? strlen(words[i].word) : 1;
@@ -140,7 +144,8 @@ static void expect(const struct fixture_data_kosctl *self, const char *line, int
 	static char seen[2][TEXT_MAX], wanted[TEXT_MAX];
 
 	test_context("kosctl %s", line);
-	EXPECT_EQ(status, run(self, line, seen[0], seen[1]));
+	expand(self, line, wanted);
+	EXPECT_EQ(status, run(self, wanted, seen[0], seen[1]));
 	if (out) {
 		expand(self, out, wanted);
 		EXPECT_STREQ(wanted, seen[0]);
@@ -221,6 +226,25 @@ TEST_F(kosctl, wrong_command_lines_are_told_precisely_and_exit_2)
 		{ "grant 10000:00:08.0 --user 1", "kosctl: '10000:00:08.0' is no PCI address\n" },
 		{ "grant 00:08.0x --user 1", "kosctl: '00:08.0x' is no PCI address\n" },
 		{ "grant 00:-8.0 --user 1", "kosctl: '00:-8.0' is no PCI address\n" },
+		{ "list buffers --pid x", "kosctl: 'x' is no process\n" },
+		{ "list buffers --pid 0", "kosctl: '0' is no process\n" },
+		{ "list buffers --force", "kosctl: 'list' takes no --force\n"
+					  "usage: kosctl list buffers [--pid P] [--bdf BDF] [-j]\n" },
+		{ "tree -j", "kosctl: 'tree' takes no --json\nusage: kosctl tree \n" },
+		{ "stat -w 0", "kosctl: '0' is no number of seconds\n" },
+		{ "stat --since-boot", "kosctl: 'stat' takes no --since-boot\n"
+				       "usage: kosctl stat [-w SECONDS] [-j]\n" },
+		{ "why 8", "kosctl: '8' is no PCI address\n" },
+		{ "who", "kosctl: 'who' needs a buffer, an address or a device\n"
+			 "usage: kosctl who BUFFER|ADDRESS|BDF [-j]\n" },
+		{ "who x", "kosctl: 'x' is no buffer, no address (0x...) and no device\n" },
+		{ "who 4294967296",
+		  "kosctl: '4294967296' is no buffer, no address (0x...) and no device\n" },
+		{ "release", "kosctl: 'release' needs either the address of a device or --all\n"
+			     "usage: kosctl release {BDF | --all}\n" },
+		{ "release @BDF --all",
+		  "kosctl: 'release' needs either the address of a device or --all\n"
+		  "usage: kosctl release {BDF | --all}\n" },
 		{ "list devices --bdf x", "kosctl: 'x' is no PCI address\n" },
 		{ "bind @BDF --user 1", "kosctl: 'bind' takes no --user\n"
 					"usage: kosctl bind BDF [--force] [--dry-run]\n" },
@@ -403,6 +427,170 @@ TEST_F(kosctl, device_that_is_not_taken_is_left_as_it_was)
 	EXPECT_NOT_NULL(fgets(text, sizeof(text), f));
 	EXPECT_TRUE(!strcmp(text, "(null)\n") || !strcmp(text, "\n"));
 	fclose(f);
+}
+
+/* ---- objects ---- */
+
+/* In a machine where nobody else has any: the automatic domain is 1, and so on. */
+static void hold_objects(struct fixture_data_kosctl *self)
+{
+	self->mapped = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, (void *)self->mapped);
+	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_STREAM, 0, self->sync));
+	self->holder = test_fork();
+	if (!self->holder) {
+		Handle buffer, mapping;
+
+		ASSERT_OK(KnIommuAttachDevice(self->edu.bdf));
+		buffer = buffer_create(0, PAGES(2), 0);
+		*self->mapped = (uintptr_t)buffer_map(buffer, PAGES(2), &mapping);
+		access_begin(buffer);
+		probe_signal(self->sync[1]);
+		probe_await(self->sync[1]);
+		test_child_exit();
+	}
+	probe_await(self->sync[0]);
+}
+
+static void let_go(struct fixture_data_kosctl *self)
+{
+	probe_signal(self->sync[0]);
+	test_wait(self->holder);
+	munmap(self->mapped, PAGE);
+}
+
+TEST_F(kosctl, objects_are_listed_as_text_and_json)
+{
+	if (!edu_translated(&self->edu))
+		SKIP("the texts are those of a device behind an IOMMU");
+	expect(self, "list buffers", DONE,
+	       "SID  PID  UID  STATE  BYTES  PAGES  BLOCKS  ORDER  USERS  ATTRIBUTES\n", "");
+	expect(self, "list domains -j", DONE, "[\n]\n", "");
+	expect(self, "tree", DONE, "", "");
+	expect(self, "bind @BDF", DONE, NULL, NULL);
+	hold_objects(self);
+	expect(self, "list buffers --pid @PID -j", DONE,
+	       "[\n{\"sid\":2,\"pid\":@PID,\"uid\":0,\"state\":\"live\",\"length\":8192,\"pages\":2,\"blocks\":1,\"order\":0,\"users\":2,\"attributes\":[\"to-device\",\"from-device\",\"write-back\"]}\n]\n",
+	       "");
+	expect(self, "list mappings --bdf @BDF -j", DONE,
+	       "[\n{\"sid\":3,\"pid\":@PID,\"uid\":0,\"state\":\"live\",\"source_type\":\"buffer\",\"source\":2,\"address\":\"@ADDR\",\"offset\":0,\"length\":8192,\"flags\":[\"read\",\"write\"],\"cache\":\"write-back\"}\n]\n",
+	       "");
+	expect(self, "list accesses -j", DONE,
+	       "[\n{\"sid\":4,\"pid\":@PID,\"uid\":0,\"state\":\"live\",\"buffer\":2,\"domain\":1,\"mode\":\"translated\",\"address\":\"0x1000\",\"length\":8192,\"directions\":[\"to-device\",\"from-device\"]}\n]\n",
+	       "");
+	expect(self, "list domains -j", DONE,
+	       "[\n{\"sid\":1,\"pid\":@PID,\"uid\":0,\"state\":\"live\",\"mode\":\"translated\",\"automatic\":1,\"accesses\":1,\"placed\":1,\"iova_bytes\":8192,\"lingering_pages\":0,\"faults\":0,\"devices\":[\"@BDF\"]}\n]\n",
+	       "");
+	expect(self, "list handles -j --pid @PID --bdf @BDF", DONE,
+	       "[\n{\"sid\":2,\"type\":\"buffer\",\"number\":1,\"parent\":null,\"pid\":@PID,\"uid\":0,\"state\":\"live\",\"uses\":2,\"badge\":null,\"rights\":[\"transfer\",\"copy\",\"get-sid\",\"read\",\"write\",\"begin\",\"modify\",\"io\"]},\n"
+	       "{\"sid\":3,\"type\":\"mapping\",\"number\":1,\"parent\":null,\"pid\":@PID,\"uid\":0,\"state\":\"live\",\"uses\":0,\"badge\":null,\"rights\":[\"get-sid\"]},\n"
+	       "{\"sid\":4,\"type\":\"access\",\"number\":1,\"parent\":null,\"pid\":@PID,\"uid\":0,\"state\":\"live\",\"uses\":0,\"badge\":null,\"rights\":[\"get-sid\"]}\n]\n",
+	       "");
+	expect(self, "list regions -j", DONE, "[\n]\n", "");
+	expect(self, "list quarantine", DONE, "SID  PID  UID  BUFFER  PAGES  BDF\n", "");
+	expect(self, "tree", DONE,
+	       "kosctl_test[@PID], user 0\n"
+	       "  domain 1 (automatic), translated\n"
+	       "    device @BDF\n"
+	       "    access 4 at 0x1000, to-device,from-device: buffer 2: 8192 bytes in 1 blocks, to-device,from-device,write-back\n"
+	       "  mapping 3 at @ADDR, read,write: buffer 2 (above)\n",
+	       "");
+	expect(self, "list buffers --pid 1", DONE,
+	       "SID  PID  UID  STATE  BYTES  PAGES  BLOCKS  ORDER  USERS  ATTRIBUTES\n", "");
+	let_go(self);
+}
+
+TEST_F(kosctl, who_tells_processes_and_devices)
+{
+	static const char all[] =
+		"[\n{\"object\":\"buffer 2\",\"who\":\"kosctl_test[@PID]\",\"may\":[\"read\",\"write\"],\"through\":\"mapping 3\"},\n"
+		"{\"object\":\"buffer 2\",\"who\":\"device @BDF\",\"may\":[\"read\",\"write\"],\"through\":\"access 4\"},\n"
+		"{\"object\":\"buffer 2\",\"who\":\"whoever has it\",\"may\":[\"read\",\"write\"],\"through\":\"handle 1\"}\n]\n";
+
+	if (!edu_translated(&self->edu))
+		SKIP("the texts are those of a device behind an IOMMU");
+	expect(self, "bind @BDF", DONE, NULL, NULL);
+	hold_objects(self);
+	expect(self, "who 2 -j", DONE, all, "");
+	expect(self, "who 0x2fff -j", DONE, all, "");
+	expect(self, "who @ADDR -j", DONE, all, "");
+	expect(self, "who @BDF -j", DONE, all, "");
+	expect(self, "who 0x3000", DONE, "OBJECT  WHO  MAY  THROUGH\n", "");
+	expect(self, "who 77", REFUSED, "", "kosctl: there is no buffer 77 that you may see\n");
+	IN_CHILD {
+		probe_become_nobody();
+		expect(self, "who 2", REFUSED, "",
+		       "kosctl: there is no buffer 2 that you may see\n");
+		expect(self, "tree", DONE, "", "");
+	}
+	let_go(self);
+}
+
+TEST_F(kosctl, why_names_the_obstacle_and_the_command)
+{
+	if (!edu_translated(&self->edu))
+		SKIP("the texts are those of a device behind an IOMMU");
+	expect(self, "why @BDF", REFUSED, "@BDF is bound to no driver\n  kosctl bind @BDF\n", "");
+	expect(self, "bind @BDF", DONE, NULL, NULL);
+	expect(self, "why @BDF", DONE, "@BDF can be attached\n", "");
+	expect(self, "why @BDF -j", DONE, "[\n]\n", "");
+	hold(self);
+	expect(self, "why @BDF", REFUSED,
+	       "process @PID holds the group of @BDF\n"
+	       "  kosctl unbind @BDF --force; kosctl bind @BDF\n",
+	       "");
+	IN_CHILD {
+		probe_become_nobody();
+		expect(self, "why @BDF -j", REFUSED,
+		       "[\n{\"obstacle\":\"grant\",\"bdf\":\"@BDF\",\"driver\":null,\"pid\":null,\"text\":\"no grant lets you have @BDF\",\"command\":\"kosctl grant @BDF --user 65534\"},\n"
+		       "{\"obstacle\":\"held\",\"bdf\":\"@BDF\",\"driver\":null,\"pid\":null,\"text\":\"a process holds the group of @BDF\",\"command\":\"kosctl unbind @BDF --force; kosctl bind @BDF\"}\n]\n",
+		       "");
+	}
+	probe_signal(self->sync[0]);
+	test_wait(self->holder);
+	expect(self, "why ff:1f.7", REFUSED, "",
+	       "kosctl: there is no such PCI function (No such device)\n");
+}
+
+TEST_F(kosctl, release_and_monitor_are_for_the_administrator)
+{
+	static char out[TEXT_MAX], err[TEXT_MAX];
+
+	expect(self, "release --all", REFUSED, "",
+	       "kosctl: nothing is in quarantine for it (No such file or directory)\n");
+	expect(self, "release @BDF", REFUSED, "",
+	       "kosctl: nothing is in quarantine for it (No such file or directory)\n");
+	IN_CHILD {
+		probe_become_nobody();
+		expect(self, "release --all", REFUSED, "",
+		       "kosctl: it takes CAP_SYS_ADMIN in the initial user namespace, of the sender and of who opened the socket (Operation not permitted)\n");
+		EXPECT_EQ(REFUSED, run(self, "monitor", out, err));
+		EXPECT_EQ(0, strncmp(err, "kosctl: events are for CAP_SYS_ADMIN", 36));
+	}
+}
+
+TEST_F(kosctl, monitor_and_stat_print_text_and_json)
+{
+	static char out[TEXT_MAX], err[TEXT_MAX], wanted[TEXT_MAX], command[512];
+	size_t len;
+	FILE *f;
+
+	expect(self, "bind @BDF", DONE, NULL, NULL);
+	EXPECT_EQ(DONE, run(self, "stat -j", out, err));
+	EXPECT_NOT_NULL(strstr(out, ",\"lingering_pages\":0,\"quarantined_pages\":0,\"iova_bytes\":0,"));
+	EXPECT_EQ(0, strncmp(out, "{\"pages\":0,", 11));
+	EXPECT_EQ(DONE, run(self, "stat", out, err));
+	EXPECT_EQ(0, strncmp(out, "   pages   linger  quarant  iova-kB ", 36));
+	snprintf(command, sizeof(command), "timeout 2 %s monitor --since-boot -j 2>&1",
+		 self->program);
+	f = popen(command, "re");
+	ASSERT_NOT_NULL(f);
+	len = fread(out, 1, TEXT_MAX - 1, f);
+	out[len] = '\0';
+	pclose(f);
+	expand(self, "\"event\":\"bind\",\"type\":null,\"sid\":null,\"bdf\":\"@BDF\",\"pid\":null,",
+	       wanted);
+	EXPECT_NOT_NULL(strstr(out, wanted));
 }
 
 /* ---- disks ---- */

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #define _GNU_SOURCE
+#include <errno.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -74,6 +76,9 @@ static void take_attrs(const void *data, int len, struct netlink_reply *reply)
 			reply->has[type] = true;
 			memcpy(&reply->number[type], value,
 			       size < 4 ? (size_t)size : 4);
+			if (attr->nla_type & NLA_F_NESTED && size >= NLA_HDRLEN + 4)
+				reply->nested |= 1U << (*(const uint32_t *)(value + NLA_HDRLEN) &
+							31);
 			snprintf(reply->text[type], sizeof(reply->text[type]), "%.*s", size, value);
 		}
 		len -= NLA_ALIGN(attr->nla_len);
@@ -149,6 +154,85 @@ int netlink_family(int sock)
 	netlink_attr(&req, CTRL_ATTR_FAMILY_NAME, KOSDMA_FAMILY_NAME, sizeof(KOSDMA_FAMILY_NAME));
 	result = netlink_send(sock, &req, take_family, &family);
 	return result.error ? -result.error : family;
+}
+
+/* The groups are a list of lists of name and number. */
+static int find_group(const char *data, int len, const char *name)
+{
+	while (len >= NLA_HDRLEN) {
+		const struct nlattr *attr = (const struct nlattr *)data;
+		struct netlink_reply one = { 0 };
+
+		take_attrs(data + NLA_HDRLEN, attr->nla_len - NLA_HDRLEN, &one);
+		if (!strcmp(one.text[CTRL_ATTR_MCAST_GRP_NAME], name))
+			return (int)one.number[CTRL_ATTR_MCAST_GRP_ID];
+		len -= NLA_ALIGN(attr->nla_len);
+		data += NLA_ALIGN(attr->nla_len);
+	}
+	return -ENOENT;
+}
+
+int netlink_group(int sock, const char *name)
+{
+	struct nlmsghdr *hdr;
+	char answer[ANSWER_MAX];
+	struct netlink_request req;
+	struct nlattr *attr;
+	ssize_t len;
+	int group = -ENOENT;
+
+	request_begin(&req, GENL_ID_CTRL, CTRL_CMD_GETFAMILY, 1, false);
+	netlink_attr(&req, CTRL_ATTR_FAMILY_NAME, KOSDMA_FAMILY_NAME, sizeof(KOSDMA_FAMILY_NAME));
+	((struct nlmsghdr *)req.data)->nlmsg_flags = NLM_F_REQUEST;
+	ASSERT_EQ((ssize_t)req.len, send(sock, req.data, req.len, 0));
+	len = recv(sock, answer, sizeof(answer), 0);
+	ASSERT_GT(len, NLMSG_LENGTH(GENL_HDRLEN));
+	hdr = (struct nlmsghdr *)answer;
+	if (hdr->nlmsg_type == NLMSG_ERROR)
+		return -ENOENT;
+	len = (ssize_t)hdr->nlmsg_len - NLMSG_LENGTH(GENL_HDRLEN);
+	attr = (struct nlattr *)(answer + NLMSG_LENGTH(GENL_HDRLEN));
+	while (len >= NLA_HDRLEN) {
+		if ((attr->nla_type & NLA_TYPE_MASK) == CTRL_ATTR_MCAST_GROUPS)
+			group = find_group((char *)attr + NLA_HDRLEN, attr->nla_len - NLA_HDRLEN,
+					   name);
+		len -= NLA_ALIGN(attr->nla_len);
+		attr = (struct nlattr *)((char *)attr + NLA_ALIGN(attr->nla_len));
+	}
+	return group;
+}
+
+int netlink_join(int sock, int group)
+{
+	return setsockopt(sock, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &group, sizeof(group)) ?
+		       errno : 0;
+}
+
+int netlink_event(int sock, struct netlink_reply *reply)
+{
+	static struct {
+		char data[8192];
+		ssize_t len, pos;
+	} received[64];
+	struct nlmsghdr *hdr;
+
+	ASSERT_LT((size_t)sock, sizeof(received) / sizeof(received[0]));
+	/* Many come in one datagram. */
+	if (received[sock].pos >= received[sock].len) {
+		received[sock].pos = 0;
+		received[sock].len = recv(sock, received[sock].data, sizeof(received[sock].data),
+					  MSG_DONTWAIT);
+		if (received[sock].len < 0)
+			return errno;
+	}
+	hdr = (struct nlmsghdr *)(received[sock].data + received[sock].pos);
+	memset(reply, 0, sizeof(*reply));
+	ASSERT_TRUE(NLMSG_OK(hdr, (uint32_t)(received[sock].len - received[sock].pos)));
+	received[sock].pos += NLMSG_ALIGN(hdr->nlmsg_len);
+	reply->cmd = ((struct genlmsghdr *)NLMSG_DATA(hdr))->cmd;
+	take_attrs((char *)NLMSG_DATA(hdr) + GENL_HDRLEN, (int)NLMSG_PAYLOAD(hdr, GENL_HDRLEN),
+		   reply);
+	return 0;
 }
 
 void netlink_request(struct netlink_request *req, uint8_t cmd, bool dump)

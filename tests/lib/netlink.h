@@ -12,7 +12,7 @@
 #include <linux/kosdma_netlink.h>
 
 enum {
-	NETLINK_ATTRS_MAX = 16,
+	NETLINK_ATTRS_MAX = 20,
 };
 
 struct netlink_request {
@@ -26,6 +26,7 @@ struct netlink_reply {
 	bool has[NETLINK_ATTRS_MAX];
 	uint32_t number[NETLINK_ATTRS_MAX];
 	char text[NETLINK_ATTRS_MAX][64];
+	uint32_t nested; /* bits by the number that each nested attribute begins with */
 };
 
 /* How it ended. */
@@ -43,6 +44,15 @@ int netlink_open(void);
 
 /* The family's number, or minus an errno. */
 int netlink_family(int sock);
+
+/* The number of one of its multicast groups, or minus an errno. */
+int netlink_group(int sock, const char *name);
+
+/* Join that group; returns 0 or an errno. */
+int netlink_join(int sock, int group);
+
+/* The next message of the socket's groups. Returns 0 or an errno; EAGAIN: there is none. */
+int netlink_event(int sock, struct netlink_reply *reply);
 
 /* A request of the family, asked for at a socket of its own. */
 void netlink_request(struct netlink_request *req, uint8_t cmd, bool dump);

@@ -35,6 +35,9 @@ enum option_bit {
 	OPTION_ALL = 1 << 4,
 	OPTION_FORCE = 1 << 5,
 	OPTION_DRY_RUN = 1 << 6,
+	OPTION_PID = 1 << 7,
+	OPTION_WAIT = 1 << 8,
+	OPTION_SINCE_BOOT = 1 << 9,
 };
 
 struct options {
@@ -42,6 +45,9 @@ struct options {
 	uint32_t bdf; /* of --bdf, or the operand */
 	uint32_t uid;
 	uint32_t gid;
+	uint32_t pid;
+	uint32_t wait; /* seconds */
+	const char *word; /* an operand that may be other than a BDF */
 };
 
 /* "segment:bus:device.function" */
@@ -50,6 +56,7 @@ struct bdf_name {
 };
 
 struct bdf_name bdf_name(uint32_t address);
+bool parse_bdf(const char *text, uint32_t *address);
 
 /* A line "kosctl: ..." on standard error. */
 void complain(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
@@ -69,6 +76,16 @@ typedef void reply_fn(struct nlattr **attrs, void *arg);
  */
 int request_send(struct nl_msg *msg, const struct nla_policy *policy, int maxattr, reply_fn *reply,
 		 void *arg);
+
+/* All of the message whose attributes a reply_fn has: for those that come several times. */
+struct nlmsghdr *reply_message(void);
+
+/*
+ * Join the multicast groups, then call @ready, then @event for each message,
+ * for ever, and @lost when some did not find room. Returns only having failed.
+ */
+int listen_events(const struct nla_policy *policy, int maxattr, reply_fn *event,
+		  int (*ready)(void *arg), void (*lost)(void *arg), void *arg);
 
 /* ---- print.c ---- */
 
@@ -91,7 +108,11 @@ struct table *table_new(const struct column *columns, int nr);
 void table_cell(struct table *table, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* Forget all rows: they are read again. */
 void table_clear(struct table *table);
-/* In order of the first column. Frees the table. */
+/* Is standard output a terminal that shall have colours? */
+bool print_colours(void);
+/* A string of JSON, or null. */
+void print_json_string(const char *text);
+/* In order of the first column, unless that is of numbers: these come in order. Frees the table. */
 void table_print(struct table *table, bool json);
 
 /* ---- devices.c ---- */
@@ -120,5 +141,71 @@ int bind_device(const struct options *options);
 int unbind_device(const struct options *options);
 /* A line on standard error for each other function of the device's IOMMU group. */
 void note_group(uint32_t address, const char *what);
+
+/* ---- objects.c ---- */
+
+/* One of any noun; what it does not have is 0. */
+struct object {
+	uint32_t sid, pid, uid, state;
+	bool has_pid;
+	bool has_device; /* "device" */
+	uint32_t device;
+	uint32_t type; /* of the object of a handle, or of the source of a mapping */
+	uint32_t buffer, domain; /* of an access; the former is the source of a mapping, too */
+	uint32_t flags; /* attributes, protection or rights */
+	uint32_t mode, number, parent, blocks;
+	bool automatic, has_start;
+	uint64_t start, length;
+	uint32_t *members; /* of a domain, each a PCI address */
+	size_t nr_members;
+};
+
+struct objects {
+	struct object *object;
+	size_t nr;
+};
+
+enum noun {
+	NOUN_BUFFERS,
+	NOUN_MAPPINGS,
+	NOUN_ACCESSES,
+	NOUN_DOMAINS,
+	NOUN_REGIONS,
+	NOUN_HANDLES,
+	NOUN_QUARANTINE,
+	NR_NOUNS,
+};
+
+/* All that the caller may see. Ends the program if the kernel refuses. */
+struct objects objects_load(enum noun noun);
+/* Words for the bits of @flags that are known, separated by commas. */
+const char *attr_words(uint32_t attr);
+const char *map_words(uint32_t flags);
+const char *mode_word(uint32_t mode);
+const char *state_word(uint32_t state);
+const char *type_word(uint32_t type);
+
+int list_buffers(const struct options *options);
+int list_mappings(const struct options *options);
+int list_accesses(const struct options *options);
+int list_domains(const struct options *options);
+int list_regions(const struct options *options);
+int list_handles(const struct options *options);
+int list_quarantine(const struct options *options);
+int release(const struct options *options);
+
+/* ---- tree.c ---- */
+
+int tree(const struct options *options);
+int who(const struct options *options);
+
+/* ---- monitor.c ---- */
+
+int monitor(const struct options *options);
+int stat_numbers(const struct options *options);
+
+/* ---- why.c ---- */
+
+int why(const struct options *options);
 
 #endif /* KOSCTL_H */

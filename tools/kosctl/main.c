@@ -21,6 +21,8 @@
 struct command {
 	const char *words[2];
 	bool operand; /* a BDF */
+	bool word; /* the operand may be something else */
+	bool optional; /* or is missing */
 	unsigned int takes; /* enum option_bit */
 	unsigned int needs; /* exactly one of these */
 	int (*run)(const struct options *options);
@@ -35,6 +37,68 @@ static const struct command commands[] = {
 		.run = list_devices,
 		.synopsis = "[--bdf BDF] [-j]",
 		.help = "PCI functions, their drivers, groups and owners",
+	},
+#define LIST(noun, text)                                                                           \
+	{                                                                                          \
+		.words = { "list", #noun },                                                        \
+		.takes = OPTION_PID | OPTION_BDF | OPTION_JSON,                                    \
+		.run = list_##noun,                                                                \
+		.synopsis = "[--pid P] [--bdf BDF] [-j]",                                          \
+		.help = text,                                                                      \
+	}
+	LIST(buffers, "memory for devices"),
+	LIST(mappings, "buffers and registers in the address spaces of processes"),
+	LIST(accesses, "buffers open for devices, and where"),
+	LIST(domains, "I/O address spaces and their devices"),
+	LIST(regions, "claimed registers"),
+	LIST(handles, "what names all of these, and what descends from what"),
+	LIST(quarantine, "pages that a device may still write"),
+#undef LIST
+	{
+		.words = { "tree" },
+		.run = tree,
+		.synopsis = "",
+		.help = "processes, their domains, devices and buffers",
+	},
+	{
+		.words = { "monitor" },
+		.takes = OPTION_SINCE_BOOT | OPTION_JSON,
+		.run = monitor,
+		.synopsis = "[--since-boot] [-j]",
+		.help = "events as they come",
+	},
+	{
+		.words = { "stat" },
+		.takes = OPTION_WAIT | OPTION_JSON,
+		.run = stat_numbers,
+		.synopsis = "[-w SECONDS] [-j]",
+		.help = "memory, I/O addresses, maps, faults",
+	},
+	{
+		.words = { "why" },
+		.operand = true,
+		.takes = OPTION_JSON,
+		.run = why,
+		.synopsis = "BDF [-j]",
+		.help = "what keeps you from attaching a device, and what would change it",
+	},
+	{
+		.words = { "who" },
+		.operand = true,
+		.word = true,
+		.takes = OPTION_JSON,
+		.run = who,
+		.synopsis = "BUFFER|ADDRESS|BDF [-j]",
+		.help = "who can read or write it",
+	},
+	{
+		.words = { "release" },
+		.operand = true,
+		.optional = true,
+		.takes = OPTION_ALL,
+		.run = release,
+		.synopsis = "{BDF | --all}",
+		.help = "free the pages that a device kept: it is quiet",
 	},
 	{
 		.words = { "grants" },
@@ -90,6 +154,9 @@ static const struct option long_options[] = {
 	{ "all", no_argument, NULL, OPTION_ALL },
 	{ "force", no_argument, NULL, OPTION_FORCE },
 	{ "dry-run", no_argument, NULL, OPTION_DRY_RUN },
+	{ "pid", required_argument, NULL, OPTION_PID },
+	{ "wait", required_argument, NULL, OPTION_WAIT },
+	{ "since-boot", no_argument, NULL, OPTION_SINCE_BOOT },
 	{ "help", no_argument, NULL, 'h' },
 	{ 0 },
 };
@@ -131,7 +198,7 @@ static bool parse_hex(const char **text, char end, unsigned int max, uint32_t *v
 	return true;
 }
 
-static bool parse_bdf(const char *text, uint32_t *address)
+bool parse_bdf(const char *text, uint32_t *address)
 {
 	const char *colon = strchr(text, ':'), *rest = text;
 	uint32_t segment = 0, bus, device, function;
@@ -236,6 +303,14 @@ static bool take_option(struct options *options, int value, const char *text)
 		complain("there is no user '%s'", text);
 		return false;
 	}
+	if (value == OPTION_PID && (!parse_id(text, &options->pid) || !options->pid)) {
+		complain("'%s' is no process", text);
+		return false;
+	}
+	if (value == OPTION_WAIT && (!parse_id(text, &options->wait) || !options->wait)) {
+		complain("'%s' is no number of seconds", text);
+		return false;
+	}
 	if (value == OPTION_GROUP && !parse_group(text, &options->gid)) {
 		complain("there is no group '%s'", text);
 		return false;
@@ -310,13 +385,15 @@ int main(int argc, char **argv)
 			return EXIT_USAGE;
 		}
 	}
-	while ((value = getopt_long(argc, argv, "jh", long_options, NULL)) != -1) {
+	while ((value = getopt_long(argc, argv, "jhw:", long_options, NULL)) != -1) {
 		if (value == '?')
 			return EXIT_USAGE;
 		if (value == 'h') {
 			usage(stdout);
 			return 0;
 		}
+		if (value == 'w')
+			value = OPTION_WAIT;
 		if (!take_option(&options, value == 'j' ? OPTION_JSON : value, optarg))
 			return EXIT_USAGE;
 	}
@@ -331,11 +408,18 @@ int main(int argc, char **argv)
 		complain("'%s' is one word too many", operands[command->operand]);
 		return usage_of(command);
 	}
-	if (nr < command->operand) {
-		complain("'%s' needs the address of a device", command->words[0]);
+	if (nr < command->operand && !command->optional) {
+		complain(command->word ? "'%s' needs a buffer, an address or a device" :
+					 "'%s' needs the address of a device",
+			 command->words[0]);
 		return usage_of(command);
 	}
-	if (nr && !parse_bdf(operands[0], &options.bdf)) {
+	if (command->optional && !nr == !(options.present & OPTION_ALL)) {
+		complain("'%s' needs either the address of a device or --all", command->words[0]);
+		return usage_of(command);
+	}
+	options.word = nr ? operands[0] : NULL;
+	if (nr && !command->word && !parse_bdf(operands[0], &options.bdf)) {
 		complain("'%s' is no PCI address", operands[0]);
 		return EXIT_USAGE;
 	}

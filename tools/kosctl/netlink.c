@@ -14,6 +14,8 @@
 enum {
 	DUMP_TRIES = 10, /* a dump that the kernel calls inconsistent is read again */
 	MAX_ATTRS = 63,
+	RECEIVE_ROOM = 64 * 1024,
+	EVENTS_ROOM = 8 * 1024 * 1024,
 };
 
 struct exchange {
@@ -28,6 +30,12 @@ struct exchange {
 
 static struct nl_sock *sock;
 static int family;
+static struct nlmsghdr *message;
+
+struct nlmsghdr *reply_message(void)
+{
+	return message;
+}
 
 /* Connect, once. Returns 0 or an exit status, having complained. */
 static int connect_family(void)
@@ -53,6 +61,8 @@ static int connect_family(void)
 		return EXIT_NO_MODULE;
 	}
 	family = ret;
+	/* The kernel fills its messages as far as the reader has room. */
+	nl_socket_set_msg_buf_size(sock, RECEIVE_ROOM);
 	return 0;
 }
 
@@ -132,6 +142,7 @@ static int on_valid(struct nl_msg *msg, void *arg)
 	struct nlattr *attrs[MAX_ATTRS + 1];
 	struct exchange *exchange = arg;
 
+	message = nlmsg_hdr(msg);
 	if (exchange->reply && !genlmsg_parse(nlmsg_hdr(msg), 0, attrs, exchange->maxattr,
 					      (struct nla_policy *)exchange->policy))
 		exchange->reply(attrs, exchange->arg);
@@ -181,10 +192,77 @@ int request_send(struct nl_msg *msg, const struct nla_policy *policy, int maxatt
 	else if (exchange.error)
 		complain("%s", strerror(exchange.error));
 	else if (ret == -NLE_DUMP_INTR)
-		complain("it changes faster than it can be read");
+		complain("note: it changes faster than it can be read");
 	else if (ret < 0)
 		complain("netlink: %s", nl_geterror(ret));
-	else
-		return 0;
+	/* Of a dump that was overtaken, each that was there all the time is there once. */
+	return exchange.error || (ret < 0 && ret != -NLE_DUMP_INTR) ? EXIT_REFUSED : 0;
+}
+
+static int no_sequence(struct nl_msg *msg, void *arg)
+{
+	(void)msg;
+	(void)arg;
+	return NL_OK;
+}
+
+/* A socket of its own: an event would be taken for an answer. */
+static struct nl_sock *open_events(void)
+{
+	static const char *const groups[] = { "objects", "devices", "faults" };
+	struct nl_sock *events = nl_socket_alloc();
+	int group, ret = 0, room = EVENTS_ROOM;
+	size_t i;
+
+	if (!events || genl_connect(events)) {
+		complain("cannot open a netlink socket: %m");
+		return NULL;
+	}
+	for (i = 0; i < sizeof(groups) / sizeof(groups[0]) && ret >= 0; i++) {
+		group = genl_ctrl_resolve_grp(events, KOSDMA_FAMILY_NAME, groups[i]);
+		ret = group < 0 ? group : nl_socket_add_membership(events, group);
+	}
+	if (ret < 0) {
+		complain("events are for CAP_SYS_ADMIN in the initial user namespace (%s)",
+			 nl_geterror(ret));
+		nl_socket_free(events);
+		return NULL;
+	}
+	nl_socket_set_msg_buf_size(events, RECEIVE_ROOM);
+	/* As much as one gets: events come in bursts. */
+	if (setsockopt(nl_socket_get_fd(events), SOL_SOCKET, SO_RCVBUFFORCE, &room, sizeof(room)))
+		setsockopt(nl_socket_get_fd(events), SOL_SOCKET, SO_RCVBUF, &room, sizeof(room));
+	return events;
+}
+
+int listen_events(const struct nla_policy *policy, int maxattr, reply_fn *event,
+		  int (*ready)(void *arg), void (*lost)(void *arg), void *arg)
+{
+	struct exchange exchange = {
+		.policy = policy, .maxattr = maxattr, .reply = event, .arg = arg,
+	};
+	struct nl_cb *cb = nl_cb_alloc(NL_CB_DEFAULT);
+	struct nl_sock *events;
+	int ret = connect_family();
+
+	if (ret)
+		return ret;
+	events = open_events();
+	if (!cb || !events)
+		return EXIT_REFUSED;
+	ret = ready(arg);
+	if (ret)
+		return ret;
+	nl_cb_set(cb, NL_CB_VALID, NL_CB_CUSTOM, on_valid, &exchange);
+	nl_cb_set(cb, NL_CB_SEQ_CHECK, NL_CB_CUSTOM, no_sequence, NULL);
+	for (;;) {
+		ret = nl_recvmsgs(events, cb);
+		/* The socket had no room: libnl's word for ENOBUFS. */
+		if (ret == -NLE_NOMEM)
+			lost(arg);
+		else if (ret < 0 && ret != -NLE_INTR)
+			break;
+	}
+	complain("netlink: %s", nl_geterror(ret));
 	return EXIT_REFUSED;
 }

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* Cells lie row after row. */
 struct table {
@@ -60,12 +61,22 @@ void table_clear(struct table *table)
 		free(table->cells[--table->nr_cells]);
 }
 
-/* Rows begin with a key of fixed width, or at least they are never many. */
-static int compare_rows(const void *a, const void *b)
+/*
+ * By the first cell, and otherwise as they came. Cells there begin with a key of
+ * fixed width, or rows are few; most are in order already.
+ */
+static void sort_rows(struct table *table)
 {
-	const char *const *x = a, *const *y = b;
+	size_t row = (size_t)table->nr_columns, size = row * sizeof(*table->cells), i, to;
+	char **moved = check_memory(malloc(size));
 
-	return strcmp(*x ? *x : "", *y ? *y : "");
+	for (i = row; i < table->nr_cells; i += row) {
+		memcpy(moved, table->cells + i, size);
+		for (to = i; to && strcmp(moved[0], table->cells[to - row]) < 0; to -= row)
+			memcpy(table->cells + to, table->cells + to - row, size);
+		memcpy(table->cells + to, moved, size);
+	}
+	free(moved);
 }
 
 static const char *cell(const struct table *table, size_t row, int column)
@@ -73,8 +84,16 @@ static const char *cell(const struct table *table, size_t row, int column)
 	return table->cells[row * (size_t)table->nr_columns + (size_t)column];
 }
 
+bool print_colours(void)
+{
+	const char *term = getenv("TERM");
+
+	return isatty(STDOUT_FILENO) && !getenv("NO_COLOR") && term && strcmp(term, "dumb");
+}
+
 static void print_text(const struct table *table)
 {
+	bool colours = print_colours();
 	size_t row, nr_rows = table->nr_cells / (size_t)table->nr_columns;
 	int i, last = table->nr_columns - 1;
 	int *width = check_memory(calloc((size_t)table->nr_columns, sizeof(*width)));
@@ -88,9 +107,12 @@ static void print_text(const struct table *table)
 				width[i] = (int)strlen(text);
 		}
 	}
+	if (colours)
+		fputs("\033[1m", stdout);
 	for (i = 0; i <= last; i++)
 		printf("%-*s%s", i == last ? 0 : width[i], table->columns[i].head,
-		       i == last ? "\n" : "  ");
+		       i == last ? "" : "  ");
+	puts(colours ? "\033[0m" : "");
 	for (row = 0; row < nr_rows; row++) {
 		for (i = 0; i <= last; i++) {
 			const char *text = cell(table, row, i);
@@ -118,6 +140,14 @@ static void print_string(const char *text, size_t len)
 			putchar(c);
 	}
 	putchar('"');
+}
+
+void print_json_string(const char *text)
+{
+	if (text)
+		print_string(text, strlen(text));
+	else
+		fputs("null", stdout);
 }
 
 static void print_words(const char *text)
@@ -168,11 +198,8 @@ static void print_json(const struct table *table)
 
 void table_print(struct table *table, bool json)
 {
-	size_t row = (size_t)table->nr_columns;
-
-	if (table->nr_cells)
-		qsort(table->cells, table->nr_cells / row, row * sizeof(*table->cells),
-		      compare_rows);
+	if (table->columns[0].type != COLUMN_NUMBER)
+		sort_rows(table);
 	if (json)
 		print_json(table);
 	else
