@@ -6,7 +6,6 @@
  * A copy takes 100 ms: tests make few.
  */
 #define _GNU_SOURCE
-#include <glob.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -332,11 +331,7 @@ static int borders(DmaInfo *info, size_t *offsets)
  */
 static size_t bytes_before_border(void)
 {
-	glob_t found;
-	bool virtio = !glob("/sys/bus/virtio/devices/*/iommu", 0, NULL, &found);
-
-	globfree(&found);
-	return virtio ? 2 : 1;
+	return probe_virtio_iommu() ? 2 : 1;
 }
 
 TEST_F(sized, first_and_last_bytes_and_across_block_borders)

@@ -181,6 +181,8 @@ static void find_suspended(struct edu *edu, struct edu *other)
 {
 	if (access(PM_TEST, W_OK))
 		SKIP("needs a kernel that can test suspend (CONFIG_PM_SLEEP_DEBUG)");
+	if (probe_virtio_iommu())
+		SKIP("Linux resets a virtio IOMMU on resume and does not set it up again");
 	find_bound(edu, other);
 }
 

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <grp.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -531,6 +532,15 @@ bool probe_is_iommu(const char *path)
 bool probe_write_only(void)
 {
 	return access("/sys/class/iommu/dmar0", F_OK) != 0;
+}
+
+bool probe_virtio_iommu(void)
+{
+	glob_t found;
+	bool virtio = !glob("/sys/bus/virtio/devices/*/iommu", 0, NULL, &found);
+
+	globfree(&found);
+	return virtio;
 }
 
 long probe_quarantined(void)

@@ -86,6 +86,8 @@ bool probe_write_file(const char *path, const char *text);
 
 /* Whether an IOMMU of this machine's can let a device write and not read. */
 bool probe_write_only(void);
+/* Whether this machine's IOMMU is virtio's. */
+bool probe_virtio_iommu(void);
 
 /* Pages in quarantine. */
 long probe_quarantined(void);
