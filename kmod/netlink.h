@@ -27,11 +27,11 @@ bool kosdma_viewer_owns(const struct kosdma_viewer *viewer, kuid_t uid);
 /**
  * struct kosdma_dump - a dump in progress, in the context of its callback
  * @viewer: for whom
+ * @cursor: handles: where the walk is; else NULL
  * @grant: grants: the last one that was looked at
  * @index: devices: how many were looked at
  * @number: events: the last one
  * @sid: objects: the last one that was looked at
- * @position: handles: how many of the next object were looked at
  * @pid: objects: only those that this one made, or 0
  * @domain: objects: only what is in or seen from this domain, if @address
  * @address: objects: only those that this function reaches, or
@@ -39,13 +39,13 @@ bool kosdma_viewer_owns(const struct kosdma_viewer *viewer, kuid_t uid);
  */
 struct kosdma_dump {
 	struct kosdma_viewer viewer;
+	struct kosdma_handle *cursor;
 	union {
 		struct kosdma_grant_key grant;
 		unsigned int index;
 		u64 number;
 		struct {
 			u32 sid;
-			u32 position;
 			u32 pid;
 			u32 domain;
 			u32 address;
@@ -65,6 +65,24 @@ int kosdma_put_owner(struct sk_buff *skb, const struct kosdma_viewer *viewer, in
 		     pid_t pid, int uid_attr, kuid_t uid);
 int kosdma_event_fill(struct sk_buff *skb, const struct kosdma_event *event);
 
+/**
+ * struct kosdma_object_event - something happened to an object
+ * @time: ns since boot
+ * @sid: the object
+ * @pid: thread group that made it
+ * @uid: its effective user
+ * @kind: an enum kosdma_nl_event
+ * @type: type of the object
+ */
+struct kosdma_object_event {
+	u64 time;
+	u32 sid;
+	pid_t pid;
+	kuid_t uid;
+	u8 kind;
+	u8 type;
+};
+
 /* --- for event.c ------------------------------------------------------------ */
 
 bool kosdma_netlink_listens(void);
@@ -81,6 +99,8 @@ struct kosdma_message {
 };
 
 void kosdma_netlink_tell(struct kosdma_message *message, const struct kosdma_event *event);
+void kosdma_netlink_tell_object(struct kosdma_message *message,
+				const struct kosdma_object_event *event);
 void kosdma_netlink_flush(struct kosdma_message *message);
 void kosdma_netlink_lost(bool objects);
 
