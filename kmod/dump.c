@@ -13,7 +13,6 @@
 
 #include "kosdma.h"
 #include "netlink.h"
-#include "netlink-gen.h"
 
 /* The filters of requests, and what every object has, are at the same places in all nouns. */
 #define KOSDMA_SAME(noun)							\

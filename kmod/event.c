@@ -175,7 +175,8 @@ static void kosdma_event_keep(struct kosdma_event *event)
 	event->time = ktime_get_boottime_ns();
 	event->number = ++kosdma_events_kept;
 	kosdma_events[event->number % KOSDMA_EVENTS] = *event;
-	if (kosdma_events_on && kosdma_netlink_listens())
+	if (kosdma_events_on && (kosdma_netlink_listens(KOSDMA_NLGRP_DEVICES) ||
+				 kosdma_netlink_listens(KOSDMA_NLGRP_FAULTS)))
 		schedule_delayed_work(&kosdma_events_work, KOSDMA_EVENTS_DELAY);
 	else
 		kosdma_events_told = event->number;
@@ -263,7 +264,8 @@ void kosdma_event_fault(struct kosdma_object *domain, u32 address)
 
 /* --- those of objects ----------------------------------------------------------- */
 
-static noinline void kosdma_event_object_tell(u32 kind, struct kosdma_object *obj)
+/* What kosdma_event_object() does when somebody listens. */
+void kosdma_event_object_tell(u32 kind, struct kosdma_object *obj)
 {
 	struct kosdma_object_event *event;
 	unsigned int waiting;
@@ -288,19 +290,6 @@ static noinline void kosdma_event_object_tell(u32 kind, struct kosdma_object *ob
 			kosdma_hurry(&kosdma_events_work);
 	}
 	spin_unlock_irqrestore(&kosdma_events_lock, flags);
-}
-
-/**
- * kosdma_event_object() - something happened to an object
- * @kind: an enum kosdma_nl_event
- * @obj: object
- *
- * With nobody listening, a few instructions.
- */
-void kosdma_event_object(u32 kind, struct kosdma_object *obj)
-{
-	if (unlikely(kosdma_netlink_listens_objects()))
-		kosdma_event_object_tell(kind, obj);
 }
 
 /* --- life ------------------------------------------------------------------------- */

@@ -22,6 +22,7 @@
 #include <linux/kosdma_netlink.h>
 
 #include "kosdma.h"
+#include "netlink.h"
 #include "trace.h"
 
 static const struct file_operations kosdma_handle_fops;

@@ -158,7 +158,6 @@ struct kosdma_event {
 	u64 number;
 };
 
-void kosdma_event_object(u32 kind, struct kosdma_object *obj);
 void kosdma_event_device(u32 kind, u32 address, struct kosdma_process *process, u32 sid);
 void kosdma_event_refuse(u32 address, int error);
 void kosdma_event_pages(u32 kind, u32 address, u64 pages);

@@ -23,7 +23,6 @@
 
 #include "kosdma.h"
 #include "netlink.h"
-#include "netlink-gen.h"
 
 /* What somebody else's process holds is for the administrator. */
 static const struct genl_multicast_group kosdma_nl_groups[] = {
@@ -32,7 +31,7 @@ static const struct genl_multicast_group kosdma_nl_groups[] = {
 	[KOSDMA_NLGRP_FAULTS] = { .name = "faults", .flags = GENL_MCAST_CAP_SYS_ADMIN },
 };
 
-static struct genl_family kosdma_nl_family __ro_after_init = {
+struct genl_family kosdma_nl_family __ro_after_init = {
 	.name = KOSDMA_FAMILY_NAME,
 	.version = KOSDMA_FAMILY_VERSION,
 	.module = THIS_MODULE,
@@ -46,8 +45,7 @@ static struct genl_family kosdma_nl_family __ro_after_init = {
 #define KOSDMA_NL_NO_DEVICE "there is no such PCI function"
 #define KOSDMA_NL_NO_MEMORY "out of memory"
 
-/* The family is there. Groups of one that is not have numbers that may be those of others. */
-static bool kosdma_nl_on;
+bool kosdma_nl_on;
 
 /* Changes with the set of PCI functions. */
 static atomic_t kosdma_pci_changes = ATOMIC_INIT(1);
@@ -644,24 +642,6 @@ static unsigned int kosdma_event_group(u32 kind)
 	return kind == KOSDMA_NL_EVENT_FAULT ? KOSDMA_NLGRP_FAULTS : KOSDMA_NLGRP_DEVICES;
 }
 
-static bool kosdma_netlink_listens_group(unsigned int group)
-{
-	return READ_ONCE(kosdma_nl_on) && genl_has_listeners(&kosdma_nl_family, &init_net, group);
-}
-
-/* Does anybody listen for events of objects? */
-bool kosdma_netlink_listens_objects(void)
-{
-	return kosdma_netlink_listens_group(KOSDMA_NLGRP_OBJECTS);
-}
-
-/* Does anybody listen for the others? */
-bool kosdma_netlink_listens(void)
-{
-	return kosdma_netlink_listens_group(KOSDMA_NLGRP_DEVICES) ||
-	       kosdma_netlink_listens_group(KOSDMA_NLGRP_FAULTS);
-}
-
 /* Those who listen have missed some: the next that they read is ENOBUFS. */
 void kosdma_netlink_lost(bool objects)
 {
@@ -691,7 +671,7 @@ static bool kosdma_message_room(struct kosdma_message *message, unsigned int gro
 	    skb_tailroom(message->skb) >= KOSDMA_EVENT_ROOM)
 		return true;
 	kosdma_netlink_flush(message);
-	if (!kosdma_netlink_listens_group(group))
+	if (!kosdma_netlink_listens(group))
 		return false;
 	message->group = group;
 	message->skb = genlmsg_new(GENLMSG_DEFAULT_SIZE, GFP_KERNEL);

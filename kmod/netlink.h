@@ -6,6 +6,7 @@
 #include <net/genetlink.h>
 
 #include "kosdma.h"
+#include "netlink-gen.h"
 
 /**
  * struct kosdma_viewer - who asks, and what it may see
@@ -85,8 +86,28 @@ struct kosdma_object_event {
 
 /* --- for event.c ------------------------------------------------------------ */
 
-bool kosdma_netlink_listens(void);
-bool kosdma_netlink_listens_objects(void);
+extern struct genl_family kosdma_nl_family;
+
+/* The family is there. Groups of one that is not have numbers that may be those of others. */
+extern bool kosdma_nl_on;
+
+static inline bool kosdma_netlink_listens(unsigned int group)
+{
+	return READ_ONCE(kosdma_nl_on) && genl_has_listeners(&kosdma_nl_family, &init_net, group);
+}
+
+void kosdma_event_object_tell(u32 kind, struct kosdma_object *obj);
+
+/**
+ * kosdma_event_object() - something happened to an object
+ * @kind: an enum kosdma_nl_event
+ * @obj: object
+ */
+static inline void kosdma_event_object(u32 kind, struct kosdma_object *obj)
+{
+	if (unlikely(kosdma_netlink_listens(KOSDMA_NLGRP_OBJECTS)))
+		kosdma_event_object_tell(kind, obj);
+}
 
 /**
  * struct kosdma_message - events on their way to one group, zeroed at first
