@@ -22,6 +22,7 @@
 #include <linux/kosdma_netlink.h>
 
 #include "kosdma.h"
+#include "netlink.h"
 #include "trace.h"
 
 static const struct file_operations kosdma_handle_fops;
@@ -73,6 +74,7 @@ int kosdma_object_init(struct kosdma_object *obj, const struct kosdma_object_ops
 	kref_init(&obj->ref);
 	mutex_init(&obj->tree);
 	INIT_LIST_HEAD(&obj->ending);
+	INIT_LIST_HEAD(&obj->handles);
 	init_waitqueue_head(&obj->wait);
 	return 0;
 }
@@ -134,18 +136,17 @@ unsigned int kosdma_object_changes(enum kosdma_handle_type type)
 	return sum ?: UINT_MAX;
 }
 
-/* How many objects of the type there are. */
+/* How many objects of the type there are; what comes and goes meanwhile may be seen in part. */
 unsigned int kosdma_object_count(enum kosdma_handle_type type)
 {
-	unsigned int sum = 0;
-	int cpu;
+	int cpu, sum = 0;
 
 	for_each_possible_cpu(cpu) {
 		const struct kosdma_objects_count *count = per_cpu_ptr(&kosdma_objects_count, cpu);
 
 		sum += READ_ONCE(count->made[type]) - READ_ONCE(count->freed[type]);
 	}
-	return sum;
+	return max(sum, 0);
 }
 
 static void kosdma_object_unlist(struct kosdma_object *obj)
@@ -266,7 +267,7 @@ static struct kosdma_handle *kosdma_handle_next(struct kosdma_handle *top,
 
 /*
  * Take @handle out of the tree if nothing keeps it there, then its parent, and
- * so on. They are chained on @dead by their sibling field.
+ * so on. They are chained on @dead by their node field.
  */
 static void kosdma_handle_reap_locked(struct kosdma_handle *handle, struct list_head *dead)
 {
@@ -274,12 +275,9 @@ static void kosdma_handle_reap_locked(struct kosdma_handle *handle, struct list_
 		struct kosdma_handle *parent = handle->parent;
 
 		lockdep_assert_held(&handle->obj->tree);
-		if (parent) {
-			list_move(&handle->sibling, dead);
-		} else {
-			handle->obj->root = NULL;
-			list_add(&handle->sibling, dead);
-		}
+		list_move(&handle->node, dead);
+		if (parent)
+			list_del(&handle->sibling);
 		handle = parent;
 	}
 }
@@ -300,7 +298,7 @@ static void kosdma_handle_free_list(struct list_head *dead)
 {
 	struct kosdma_handle *handle, *next;
 
-	list_for_each_entry_safe(handle, next, dead, sibling)
+	list_for_each_entry_safe(handle, next, dead, node)
 		kosdma_handle_free(handle);
 }
 
@@ -364,32 +362,77 @@ static void kosdma_handle_revoke(struct kosdma_handle *handle, struct kosdma_obj
 }
 
 /**
- * kosdma_handle_walk() - look at the handles of an object, parents first
- * @obj: with a reference of the caller's
- * @position: how many are passed over; one more after each that was looked at
- * @look: called with obj->tree held; what is not 0 ends the walk
+ * kosdma_handle_cursor_new() - for walks over the handles of objects, in parts
+ *
+ * Return: the cursor, or NULL.
+ */
+struct kosdma_handle *kosdma_handle_cursor_new(void)
+{
+	return kzalloc(sizeof(struct kosdma_handle), GFP_KERNEL_ACCOUNT);
+}
+
+static void kosdma_handle_walk_end(struct kosdma_handle *cursor)
+{
+	struct kosdma_object *obj = cursor->obj;
+
+	mutex_lock(&obj->tree);
+	list_del(&cursor->node);
+	mutex_unlock(&obj->tree);
+	cursor->obj = NULL;
+	kosdma_object_put(obj);
+}
+
+/* Maybe within a walk. */
+void kosdma_handle_cursor_free(struct kosdma_handle *cursor)
+{
+	if (cursor && cursor->obj)
+		kosdma_handle_walk_end(cursor);
+	kfree(cursor);
+}
+
+/**
+ * kosdma_handle_walk_begin() - before the first handle of an object
+ * @cursor: within no walk
+ * @obj: with a reference, which the cursor takes over until the walk ends
+ */
+void kosdma_handle_walk_begin(struct kosdma_handle *cursor, struct kosdma_object *obj)
+{
+	cursor->obj = obj;
+	mutex_lock(&obj->tree);
+	list_add(&cursor->node, &obj->handles);
+	mutex_unlock(&obj->tree);
+}
+
+/**
+ * kosdma_handle_walk() - go on with a walk
+ * @cursor: where it is; handles may come and go between two calls
+ * @look: called for each handle, parents first, with obj->tree held; what is
+ *	not 0 ends the call, and the next one begins with that handle
  * @data: for @look
  *
- * Return: what @look returned last, or 0.
+ * Return: what @look returned last, or 0; then the walk has ended.
  */
-int kosdma_handle_walk(struct kosdma_object *obj, u32 *position,
+int kosdma_handle_walk(struct kosdma_handle *cursor,
 		       int (*look)(struct kosdma_handle *handle, void *data), void *data)
 {
-	struct kosdma_handle *handle;
-	u32 n = 0;
+	struct kosdma_object *obj = cursor->obj;
 	int ret = 0;
 
 	mutex_lock(&obj->tree);
-	for (handle = obj->root; handle; handle = kosdma_handle_next(obj->root, handle)) {
-		if (n++ < *position)
-			continue;
-		ret = look(handle, data);
+	while (!list_is_last(&cursor->node, &obj->handles)) {
+		struct kosdma_handle *handle = list_next_entry(cursor, node);
+
+		/* Others have cursors here, too. */
+		if (handle->number)
+			ret = look(handle, data);
 		if (ret)
 			break;
-		*position = n;
+		list_move(&cursor->node, &handle->node);
 		cond_resched();
 	}
 	mutex_unlock(&obj->tree);
+	if (!ret)
+		kosdma_handle_walk_end(cursor);
 	return ret;
 }
 
@@ -494,8 +537,8 @@ int kosdma_handle_create(struct kosdma_ucmd *ucmd, struct kosdma_object *obj, u3
 	handle->rights = rights;
 	if (badge)
 		handle->badge = kosdma_object_get(badge);
+	INIT_LIST_HEAD(&handle->node);
 	INIT_LIST_HEAD(&handle->children);
-	INIT_LIST_HEAD(&handle->sibling);
 	INIT_LIST_HEAD(&handle->uses);
 
 	fd = get_unused_fd_flags(O_CLOEXEC);
@@ -518,10 +561,9 @@ int kosdma_handle_create(struct kosdma_ucmd *ucmd, struct kosdma_object *obj, u3
 		handle->file = file;
 		handle->parent = parent;
 		handle->number = ++obj->numbers;
+		list_add_tail(&handle->node, &obj->handles);
 		if (parent)
 			list_add_tail(&handle->sibling, &parent->children);
-		else
-			obj->root = handle;
 		obj->reach++;
 		ret = 0;
 	}

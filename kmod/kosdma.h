@@ -158,7 +158,6 @@ struct kosdma_event {
 	u64 number;
 };
 
-void kosdma_event_object(u32 kind, struct kosdma_object *obj);
 void kosdma_event_device(u32 kind, u32 address, struct kosdma_process *process, u32 sid);
 void kosdma_event_refuse(u32 address, int error);
 void kosdma_event_pages(u32 kind, u32 address, u64 pages);
@@ -212,10 +211,10 @@ struct kosdma_object_ops {
  * @uid: its effective user then, who may see it; immutable
  * @listed: it is complete, and those who may see it do; set once
  * @ended: an enum kosdma_end, see kosdma_object_set_ended()
- * @tree: guards @reach, @ending and the tree fields of its handles
+ * @tree: guards @reach, @ending, @handles and the tree fields of its handles
  * @reach: open unrevoked handles + uses + pins
  * @ending: uses that a revoke has marked and that have not ended yet
- * @root: the handle that all others descend from, or NULL
+ * @handles: all of them in order of number, so parents first, and cursors
  * @numbers: how many handles it has had
  * @wait: pollers of its handles
  * @events: what they are told while it lives; see kosdma_object_set_events()
@@ -232,7 +231,7 @@ struct kosdma_object {
 	struct mutex tree;	/* guards what follows */
 	unsigned int reach;
 	struct list_head ending;
-	struct kosdma_handle *root;
+	struct list_head handles;
 	u32 numbers;
 	wait_queue_head_t wait;
 	__poll_t events;
@@ -246,11 +245,13 @@ struct kosdma_object {
  * @user: whom it is counted against; immutable
  * @rights: immutable
  * @badge: reference to the badge that marks it, or NULL; immutable
- * @number: identity among the handles of @obj, from 1; immutable
+ * @number: identity among the handles of @obj, from 1; immutable; 0: this is
+ *	no handle, but a cursor of kosdma_handle_walk()
  * @pid: thread group that made it; immutable
  * @uid: its effective user then; immutable
  * @file: its file, NULL once closed (a tombstone)
  * @revoked: useless from now on; so are all its descendants
+ * @node: in obj->handles
  * @parent: NULL at the root
  * @children: its child handles, tombstones included
  * @sibling: in @parent's children
@@ -272,6 +273,7 @@ struct kosdma_handle {
 
 	struct file *file;
 	bool revoked;
+	struct list_head node;
 	struct kosdma_handle *parent;
 	struct list_head children;
 	struct list_head sibling;
@@ -317,7 +319,10 @@ void kosdma_handle_publish(struct kosdma_ucmd *ucmd);
 void kosdma_handle_abort(struct kosdma_ucmd *ucmd);
 struct kosdma_handle *kosdma_handle_get_types(int fd, u32 types, u32 rights);
 void kosdma_handle_put(struct kosdma_handle *handle);
-int kosdma_handle_walk(struct kosdma_object *obj, u32 *position,
+struct kosdma_handle *kosdma_handle_cursor_new(void);
+void kosdma_handle_cursor_free(struct kosdma_handle *cursor);
+void kosdma_handle_walk_begin(struct kosdma_handle *cursor, struct kosdma_object *obj);
+int kosdma_handle_walk(struct kosdma_handle *cursor,
 		       int (*look)(struct kosdma_handle *handle, void *data), void *data);
 
 #define KOSDMA_ANY_TYPE U32_MAX
@@ -821,6 +826,7 @@ bool kosdma_direct_allowed(void);
 bool kosdma_unsafe_interrupts_allowed(void);
 int kosdma_bar_find(u64 start, u64 last, struct kosdma_bar *found);
 struct kosdma_device *kosdma_device_get_bound(struct pci_dev *pdev, char name[KOSDMA_NAME_LEN]);
+void kosdma_driver_name(struct pci_dev *pdev, char name[KOSDMA_NAME_LEN]);
 struct pci_dev *kosdma_pci_dev_get(u32 address);
 bool kosdma_pci_address(struct pci_dev *pdev, u32 *address);
 struct kosdma_device *kosdma_device_find(u32 address);
