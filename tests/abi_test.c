@@ -2,7 +2,7 @@
 /*
  * The ioctl ABI itself: sizes that do not fit, bits and fields that must be
  * zero, numbers that do not exist, memory that cannot be read or written, and
- * what libkos never passes. One table lists all ioctls.
+ * what libkos never passes. lib/command.c lists all ioctls.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -22,6 +22,7 @@
 #include <coresrv/iommu/iommu_api.h>
 
 #include "harness.h"
+#include "lib/command.h"
 #include "lib/probe.h"
 
 /* ---- the layout is what the first version shipped ---- */
@@ -221,459 +222,15 @@ SIZE(kosdma_badge_create, 8);
 AT(kosdma_badge_create, size, 0);
 AT(kosdma_badge_create, out_handle, 4);
 
-/* ---- the table of all ioctls ---- */
-
-enum { CMD_LAST = KOSDMA_CMD_DEVICE_INFO, FIELDS_MAX = 4, POISON = 0xcc };
-
-#define BUFFER_RIGHTS                                                          \
-	(KOSDMA_RIGHT_TRANSFER | KOSDMA_RIGHT_COPY | KOSDMA_RIGHT_GET_SID |    \
-	 KOSDMA_RIGHT_DMA_READ | KOSDMA_RIGHT_DMA_WRITE |                      \
-	 KOSDMA_RIGHT_DMA_BEGIN | KOSDMA_RIGHT_DMA_MODIFY |                    \
-	 KOSDMA_RIGHT_DMA_IO)
-#define CACHE_TYPES                                                            \
-	(KOSDMA_ATTR_WRITE_BACK | KOSDMA_ATTR_WRITE_THROUGH |                  \
-	 KOSDMA_ATTR_CACHE_DISABLE | KOSDMA_ATTR_WRITE_COMBINE)
-#define BUFFER_ATTRS                                                           \
-	(KOSDMA_ATTR_TO_DEVICE | KOSDMA_ATTR_FROM_DEVICE |                     \
-	 KOSDMA_ATTR_ZONE_DMA32 | CACHE_TYPES)
-
-union argument {
-	uint32_t size;
-	struct kosdma_info info;
-	struct kosdma_buffer_create buffer_create;
-	struct kosdma_buffer_modify buffer_modify;
-	struct kosdma_buffer_map buffer_map;
-	struct kosdma_access_begin access_begin;
-	struct kosdma_access_info access_info;
-	struct kosdma_domain_create domain_create;
-	struct kosdma_device_attach device_attach;
-	struct kosdma_device_set_dma_mask device_set_dma_mask;
-	struct kosdma_device_info device_info;
-	struct kosdma_region_register region_register;
-	struct kosdma_region_map region_map;
-	struct kosdma_handle_close handle_close;
-	struct kosdma_handle_revoke handle_revoke;
-	struct kosdma_handle_copy handle_copy;
-	struct kosdma_handle_info handle_info;
-	struct kosdma_badge_create badge_create;
-};
-
-/* What calls are made with; the device is bound to kosdma and not attached. */
 FIXTURE(abi)
 {
-	struct edu edu;
-	Handle buffer;
-	Handle access;
-	Handle domain;
-	Handle region;
+	struct command_world w;
 	int closed; /* a number that is not open */
 };
 
-struct word {
-	const char *name;
-	unsigned int offset;
-	uint32_t known; /* bits that may be set; 0: a reserved field */
-};
-
-struct command {
-	const char *name;
-	unsigned int cmd;
-	unsigned int size;
-	bool has_results;
-	/* Fill in an argument (poisoned before) that makes the call succeed. */
-	void (*fill)(struct fixture_data_abi *self, union argument *arg);
-	/* Take back what the call did; NULL: nothing. */
-	void (*undo)(struct fixture_data_abi *self, union argument *arg);
-	/* Take back what fill did if the call did not succeed; NULL: nothing. */
-	void (*cancel)(struct fixture_data_abi *self, union argument *arg);
-	struct word words[FIELDS_MAX];
-	/* Offsets of the fields that name a handle; 0 ends. */
-	unsigned int handles[2];
-};
-
-static void must_close(Handle handle)
-{
-	struct kosdma_handle_close arg = {
-		.size = sizeof(arg),
-		.handle = handle,
-	};
-
-	ASSERT_ERRNO(0, probe_ioctl(KOSDMA_HANDLE_CLOSE, &arg));
-}
-
-static void must_attach(struct fixture_data_abi *self, bool attach)
-{
-	struct kosdma_device_attach arg = {
-		.size = sizeof(arg),
-		.address = self->edu.bdf,
-		.domain = self->domain,
-	};
-
-	ASSERT_ERRNO(0, probe_ioctl(attach ? KOSDMA_DEVICE_ATTACH :
-					     KOSDMA_DEVICE_DETACH, &arg));
-}
-
-static void fill_info(struct fixture_data_abi *self, union argument *arg)
-{
-	(void)self;
-	(void)arg;
-}
-
-static void fill_buffer_create(struct fixture_data_abi *self,
-			       union argument *arg)
-{
-	(void)self;
-	arg->buffer_create.flags = 0;
-	arg->buffer_create.length = PAGE;
-	arg->buffer_create.order = 0;
-	arg->buffer_create.attr = KOSDMA_ATTR_TO_DEVICE;
-	arg->buffer_create.__reserved = 0;
-}
-
-static void undo_buffer_create(struct fixture_data_abi *self,
-			       union argument *arg)
-{
-	(void)self;
-	must_close(arg->buffer_create.out_handle);
-}
-
-/* A buffer of its own: the one at hand has an access. */
-static void fill_buffer_modify(struct fixture_data_abi *self,
-			       union argument *arg)
-{
-	struct kosdma_buffer_create create = {
-		.size = sizeof(create),
-		.length = PAGE,
-	};
-
-	(void)self;
-	ASSERT_ERRNO(0, probe_ioctl(KOSDMA_BUFFER_CREATE, &create));
-	arg->buffer_modify.handle = create.out_handle;
-	arg->buffer_modify.attr = 0;
-	arg->buffer_modify.__reserved = 0;
-}
-
-static void undo_buffer_modify(struct fixture_data_abi *self,
-			       union argument *arg)
-{
-	(void)self;
-	must_close(arg->buffer_modify.handle);
-}
-
-static void fill_buffer_map(struct fixture_data_abi *self, union argument *arg)
-{
-	arg->buffer_map.handle = self->buffer;
-	arg->buffer_map.flags = KOSDMA_MAP_READ;
-	arg->buffer_map.__reserved = 0;
-	arg->buffer_map.offset = 0;
-	arg->buffer_map.length = PAGE;
-	arg->buffer_map.hint = 0;
-	arg->buffer_map.__reserved2 = 0;
-}
-
-static void undo_buffer_map(struct fixture_data_abi *self, union argument *arg)
-{
-	(void)self;
-	EXPECT_EQ(0, probe_read((void *)(uintptr_t)arg->buffer_map.out_addr));
-	must_close(arg->buffer_map.out_handle);
-}
-
-static void fill_access_begin(struct fixture_data_abi *self,
-			      union argument *arg)
-{
-	arg->access_begin.handle = self->buffer;
-	arg->access_begin.domain = self->domain;
-}
-
-static void undo_access_begin(struct fixture_data_abi *self,
-			      union argument *arg)
-{
-	(void)self;
-	must_close(arg->access_begin.out_handle);
-}
-
-static void fill_access_info(struct fixture_data_abi *self, union argument *arg)
-{
-	arg->access_info.handle = self->access;
-	arg->access_info.flags = 0;
-	arg->access_info.capacity = 0;
-	arg->access_info.blocks = 0;
-}
-
-static void fill_domain_create(struct fixture_data_abi *self,
-			       union argument *arg)
-{
-	(void)self;
-	(void)arg;
-}
-
-static void undo_domain_create(struct fixture_data_abi *self,
-			       union argument *arg)
-{
-	(void)self;
-	must_close(arg->domain_create.out_handle);
-}
-
-static void fill_device_attach(struct fixture_data_abi *self,
-			       union argument *arg)
-{
-	arg->device_attach.address = self->edu.bdf;
-	arg->device_attach.domain = self->domain;
-	arg->device_attach.__reserved = 0;
-}
-
-static void undo_device_attach(struct fixture_data_abi *self,
-			       union argument *arg)
-{
-	(void)arg;
-	must_attach(self, false);
-}
-
-static void fill_device_detach(struct fixture_data_abi *self,
-			       union argument *arg)
-{
-	must_attach(self, true);
-	fill_device_attach(self, arg);
-}
-
-static void fill_device_set_dma_mask(struct fixture_data_abi *self,
-				     union argument *arg)
-{
-	must_attach(self, true);
-	arg->device_set_dma_mask.address = self->edu.bdf;
-	arg->device_set_dma_mask.mask = UINT64_MAX;
-}
-
-static void fill_device_info(struct fixture_data_abi *self, union argument *arg)
-{
-	arg->device_info.address = self->edu.bdf;
-	arg->device_info.__reserved = 0;
-}
-
-static void fill_region_register(struct fixture_data_abi *self,
-				 union argument *arg)
-{
-	arg->region_register.flags = 0;
-	arg->region_register.addr = self->edu.bar + PAGE;
-	arg->region_register.length = PAGE;
-	arg->region_register.__reserved = 0;
-}
-
-static void undo_region_register(struct fixture_data_abi *self,
-				 union argument *arg)
-{
-	(void)self;
-	must_close(arg->region_register.out_handle);
-}
-
-static void fill_region_map(struct fixture_data_abi *self, union argument *arg)
-{
-	arg->region_map.handle = self->region;
-	arg->region_map.flags = KOSDMA_MAP_READ;
-	arg->region_map.attr = 0;
-	arg->region_map.__reserved = 0;
-}
-
-static void undo_region_map(struct fixture_data_abi *self, union argument *arg)
-{
-	volatile uint32_t *id = (void *)(uintptr_t)arg->region_map.out_addr;
-
-	(void)self;
-	EXPECT_EQ(0xed, *id & 0xff);
-	must_close(arg->region_map.out_handle);
-}
-
-static void fill_handle_close(struct fixture_data_abi *self,
-			      union argument *arg)
-{
-	struct kosdma_badge_create create = { .size = sizeof(create) };
-
-	(void)self;
-	ASSERT_ERRNO(0, probe_ioctl(KOSDMA_BADGE_CREATE, &create));
-	arg->handle_close.handle = create.out_handle;
-}
-
-static void cancel_handle_close(struct fixture_data_abi *self,
-				union argument *arg)
-{
-	(void)self;
-	must_close(arg->handle_close.handle);
-}
-
-static void fill_handle_revoke(struct fixture_data_abi *self,
-			       union argument *arg)
-{
-	arg->handle_revoke.handle = self->buffer;
-	arg->handle_revoke.flags = 0;
-	arg->handle_revoke.badge = KOSDMA_NO_HANDLE;
-}
-
-static void fill_handle_copy(struct fixture_data_abi *self, union argument *arg)
-{
-	arg->handle_copy.handle = self->buffer;
-	arg->handle_copy.rights = KOSDMA_RIGHT_DMA_READ;
-	arg->handle_copy.flags = 0;
-	arg->handle_copy.badge = KOSDMA_NO_HANDLE;
-}
-
-static void undo_handle_copy(struct fixture_data_abi *self, union argument *arg)
-{
-	(void)self;
-	must_close(arg->handle_copy.out_handle);
-}
-
-static void fill_handle_info(struct fixture_data_abi *self, union argument *arg)
-{
-	arg->handle_info.handle = self->buffer;
-	arg->handle_info.__reserved = 0;
-}
-
-static void fill_badge_create(struct fixture_data_abi *self,
-			      union argument *arg)
-{
-	(void)self;
-	(void)arg;
-}
-
-static void undo_badge_create(struct fixture_data_abi *self,
-			      union argument *arg)
-{
-	(void)self;
-	must_close(arg->badge_create.out_handle);
-}
-
-#define COMMAND(nr, noun)                                                      \
-	[KOSDMA_CMD_##nr] = {                                                  \
-	.name = #nr, .cmd = KOSDMA_##nr, .size = sizeof(struct kosdma_##noun)
-#define WORD(noun, field, bits)                                                \
-	{ #field, offsetof(struct kosdma_##noun, field), bits }
-#define HANDLE(noun, field) offsetof(struct kosdma_##noun, field)
-
-static const struct command commands[CMD_LAST + 1] = {
-	COMMAND(INFO, info), .has_results = true, .fill = fill_info },
-	COMMAND(BUFFER_CREATE, buffer_create), .has_results = true,
-		.fill = fill_buffer_create, .undo = undo_buffer_create,
-		.words = {
-			WORD(buffer_create, flags, KOSDMA_BUFFER_CONTIGUOUS),
-			WORD(buffer_create, attr, BUFFER_ATTRS),
-			WORD(buffer_create, __reserved, 0),
-		} },
-	COMMAND(BUFFER_MODIFY, buffer_modify),
-		.fill = fill_buffer_modify, .undo = undo_buffer_modify,
-		.cancel = undo_buffer_modify,
-		.words = {
-			WORD(buffer_modify, attr, BUFFER_ATTRS),
-			WORD(buffer_modify, __reserved, 0),
-		} },
-	COMMAND(BUFFER_MAP, buffer_map), .has_results = true,
-		.fill = fill_buffer_map, .undo = undo_buffer_map,
-		.words = {
-			WORD(buffer_map, flags,
-			     KOSDMA_MAP_READ | KOSDMA_MAP_WRITE |
-			     KOSDMA_MAP_LOW_GUARD | KOSDMA_MAP_HIGH_GUARD |
-			     KOSDMA_MAP_IO),
-			WORD(buffer_map, __reserved, 0),
-			WORD(buffer_map, __reserved2, 0),
-		},
-		.handles = { HANDLE(buffer_map, handle) } },
-	COMMAND(ACCESS_BEGIN, access_begin), .has_results = true,
-		.fill = fill_access_begin, .undo = undo_access_begin,
-		.handles = { HANDLE(access_begin, handle),
-			     HANDLE(access_begin, domain) } },
-	COMMAND(ACCESS_INFO, access_info), .has_results = true,
-		.fill = fill_access_info,
-		.words = {
-			WORD(access_info, flags, KOSDMA_ACCESS_INFO_PHYSICAL),
-		},
-		.handles = { HANDLE(access_info, handle) } },
-	COMMAND(DOMAIN_CREATE, domain_create), .has_results = true,
-		.fill = fill_domain_create, .undo = undo_domain_create },
-	COMMAND(DEVICE_ATTACH, device_attach),
-		.fill = fill_device_attach, .undo = undo_device_attach,
-		.words = { WORD(device_attach, __reserved, 0) },
-		.handles = { HANDLE(device_attach, domain) } },
-	COMMAND(DEVICE_DETACH, device_attach),
-		.fill = fill_device_detach, .cancel = undo_device_attach,
-		.words = { WORD(device_attach, __reserved, 0) } },
-	COMMAND(DEVICE_SET_DMA_MASK, device_set_dma_mask),
-		.fill = fill_device_set_dma_mask, .undo = undo_device_attach,
-		.cancel = undo_device_attach },
-	COMMAND(REGION_REGISTER, region_register), .has_results = true,
-		.fill = fill_region_register, .undo = undo_region_register,
-		.words = {
-			WORD(region_register, flags, KOSDMA_REGION_K_SHARED |
-						     KOSDMA_REGION_U_SHARED),
-			WORD(region_register, __reserved, 0),
-		} },
-	COMMAND(REGION_MAP, region_map), .has_results = true,
-		.fill = fill_region_map, .undo = undo_region_map,
-		.words = {
-			WORD(region_map, flags,
-			     KOSDMA_MAP_READ | KOSDMA_MAP_WRITE),
-			WORD(region_map, attr, CACHE_TYPES),
-			WORD(region_map, __reserved, 0),
-		},
-		.handles = { HANDLE(region_map, handle) } },
-	COMMAND(HANDLE_CLOSE, handle_close),
-		.fill = fill_handle_close, .cancel = cancel_handle_close },
-	COMMAND(HANDLE_REVOKE, handle_revoke),
-		.fill = fill_handle_revoke,
-		.words = {
-			WORD(handle_revoke, flags,
-			     KOSDMA_REVOKE_CLOSE | KOSDMA_REVOKE_BADGE),
-		},
-		.handles = { HANDLE(handle_revoke, handle) } },
-	COMMAND(HANDLE_COPY, handle_copy), .has_results = true,
-		.fill = fill_handle_copy, .undo = undo_handle_copy,
-		.words = {
-			WORD(handle_copy, rights, BUFFER_RIGHTS),
-			WORD(handle_copy, flags, KOSDMA_COPY_TRANSFER),
-		},
-		.handles = { HANDLE(handle_copy, handle),
-			     HANDLE(handle_copy, badge) } },
-	COMMAND(HANDLE_INFO, handle_info), .has_results = true,
-		.fill = fill_handle_info,
-		.words = { WORD(handle_info, __reserved, 0) },
-		.handles = { HANDLE(handle_info, handle) } },
-	COMMAND(BADGE_CREATE, badge_create), .has_results = true,
-		.fill = fill_badge_create, .undo = undo_badge_create },
-	COMMAND(DEVICE_INFO, device_info), .has_results = true,
-		.fill = fill_device_info,
-		.words = { WORD(device_info, __reserved, 0) } },
-};
-
-#define FOR_EACH_COMMAND(c)                                                    \
-	for (const struct command *c = commands; c <= &commands[CMD_LAST]; c++)
-
 FIXTURE_SETUP(abi)
 {
-	struct kosdma_buffer_create buffer = {
-		.size = sizeof(buffer),
-		.length = 3 * PAGE, /* two blocks: four pages are not given */
-	};
-	struct kosdma_domain_create domain = { .size = sizeof(domain) };
-	struct kosdma_access_begin begin = { .size = sizeof(begin) };
-	struct kosdma_region_register region = {
-		.size = sizeof(region),
-		.length = PAGE,
-	};
-
-	probe_require_module();
-	edu_require(&self->edu, 0);
-	/* The first use binds the device, which the ioctls leave to libkos. */
-	ASSERT_OK(KnIommuAttachDevice(self->edu.bdf));
-	ASSERT_OK(KnIommuDetachDevice(self->edu.bdf));
-	ASSERT_ERRNO(0, probe_ioctl(KOSDMA_BUFFER_CREATE, &buffer));
-	self->buffer = buffer.out_handle;
-	ASSERT_ERRNO(0, probe_ioctl(KOSDMA_DOMAIN_CREATE, &domain));
-	self->domain = domain.out_handle;
-	begin.handle = self->buffer;
-	begin.domain = self->domain;
-	ASSERT_ERRNO(0, probe_ioctl(KOSDMA_ACCESS_BEGIN, &begin));
-	self->access = begin.out_handle;
-	region.addr = self->edu.bar;
-	ASSERT_ERRNO(0, probe_ioctl(KOSDMA_REGION_REGISTER, &region));
-	self->region = region.out_handle;
+	command_world_open(&self->w);
 	self->closed = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	ASSERT_GE(self->closed, 0);
 	ASSERT_EQ(0, close(self->closed));
@@ -681,42 +238,7 @@ FIXTURE_SETUP(abi)
 
 FIXTURE_TEARDOWN(abi)
 {
-	must_close(self->region);
-	must_close(self->access);
-	must_close(self->domain);
-	must_close(self->buffer);
-}
-
-/* @arg gets a valid argument of @size bytes, behind it is poison. */
-static void prepare(const struct command *c, struct fixture_data_abi *self,
-		    void *arg, unsigned int size)
-{
-	union argument valid;
-
-	memset(&valid, POISON, sizeof(valid));
-	valid.size = size;
-	c->fill(self, &valid);
-	memcpy(arg, &valid, c->size);
-}
-
-static void cancel(const struct command *c, struct fixture_data_abi *self,
-		   void *arg)
-{
-	union argument valid;
-
-	memcpy(&valid, arg, c->size);
-	if (c->cancel)
-		c->cancel(self, &valid);
-}
-
-static void undo(const struct command *c, struct fixture_data_abi *self,
-		 void *arg)
-{
-	union argument result;
-
-	memcpy(&result, arg, c->size);
-	if (c->undo)
-		c->undo(self, &result);
+	command_world_close(&self->w);
 }
 
 struct counts {
@@ -748,14 +270,14 @@ static void expect_refused(const struct command *c,
 	EXPECT_ERRNO(err, probe_ioctl(c->cmd, arg));
 	EXPECT_EQ(0, memcmp(copy, arg, len));
 	EXPECT_NOTHING_LEFT(before);
-	cancel(c, self, arg);
+	command_cancel(c, &self->w, arg);
 }
 
 /* ---- sizes ---- */
 
 TEST_F(abi, every_call_succeeds_with_its_exact_size)
 {
-	unsigned char arg[sizeof(union argument) + 64], poison[64];
+	unsigned char arg[sizeof(union command_argument) + 64], poison[64];
 
 	memset(poison, POISON, sizeof(poison));
 	FOR_EACH_COMMAND(c) {
@@ -764,22 +286,22 @@ TEST_F(abi, every_call_succeeds_with_its_exact_size)
 		test_context("%s", c->name);
 		ASSERT_EQ(c->cmd, _IO(KOSDMA_TYPE, c - commands));
 		memset(arg, POISON, sizeof(arg));
-		prepare(c, self, arg, c->size);
+		command_prepare(c, &self->w, arg, c->size);
 		ASSERT_ERRNO(0, probe_ioctl(c->cmd, arg));
 		/* Nothing is written behind the struct. */
 		EXPECT_EQ(0, memcmp(arg + c->size, poison, sizeof(poison)));
-		undo(c, self, arg);
+		command_undo(c, &self->w, arg);
 		EXPECT_NOTHING_LEFT(before);
 	}
 }
 
 TEST_F(abi, inputs_are_left_as_they_were)
 {
-	union argument arg, was;
+	union command_argument arg, was;
 
 	memset(&arg, POISON, sizeof(arg));
 	arg.size = sizeof(arg.buffer_map);
-	fill_buffer_map(self, &arg);
+	commands[KOSDMA_CMD_BUFFER_MAP].fill(&self->w, &arg);
 	was = arg;
 	ASSERT_ERRNO(0, probe_ioctl(KOSDMA_BUFFER_MAP, &arg));
 	EXPECT_NE(was.buffer_map.out_addr, arg.buffer_map.out_addr);
@@ -787,17 +309,17 @@ TEST_F(abi, inputs_are_left_as_they_were)
 	was.buffer_map.out_addr = arg.buffer_map.out_addr;
 	was.buffer_map.out_handle = arg.buffer_map.out_handle;
 	EXPECT_EQ(0, memcmp(&was, &arg, sizeof(arg)));
-	undo_buffer_map(self, &arg);
+	commands[KOSDMA_CMD_BUFFER_MAP].undo(&self->w, &arg);
 }
 
 TEST_F(abi, a_struct_that_is_too_short_is_EINVAL)
 {
-	unsigned char arg[sizeof(union argument)];
+	unsigned char arg[sizeof(union command_argument)];
 
 	FOR_EACH_COMMAND(c)
 		for (unsigned int size = 0; size < c->size; size++) {
 			test_context("%s with %u bytes", c->name, size);
-			prepare(c, self, arg, size);
+			command_prepare(c, &self->w, arg, size);
 			expect_refused(c, self, EINVAL, arg, c->size);
 		}
 }
@@ -805,30 +327,30 @@ TEST_F(abi, a_struct_that_is_too_short_is_EINVAL)
 TEST_F(abi, a_longer_struct_is_accepted_if_the_rest_is_zero)
 {
 	static const unsigned int more[] = { 1, 4, 8, 100, 1024 };
-	unsigned char arg[sizeof(union argument) + 1024];
+	unsigned char arg[sizeof(union command_argument) + 1024];
 
 	FOR_EACH_COMMAND(c)
 		for (size_t i = 0; i < sizeof(more) / sizeof(more[0]); i++) {
 			test_context("%s with %u bytes more", c->name, more[i]);
 			memset(arg, 0, sizeof(arg));
-			prepare(c, self, arg, c->size + more[i]);
+			command_prepare(c, &self->w, arg, c->size + more[i]);
 			ASSERT_ERRNO(0, probe_ioctl(c->cmd, arg));
 			for (unsigned int j = 0; j < more[i]; j++)
 				ASSERT_EQ(0, arg[c->size + j]);
-			undo(c, self, arg);
+			command_undo(c, &self->w, arg);
 		}
 }
 
 TEST_F(abi, a_longer_struct_is_E2BIG_if_any_byte_of_the_rest_is_not_zero)
 {
 	enum { MORE = 40 };
-	unsigned char arg[sizeof(union argument) + MORE];
+	unsigned char arg[sizeof(union command_argument) + MORE];
 
 	FOR_EACH_COMMAND(c)
 		for (unsigned int at = 0; at < MORE; at++) {
 			test_context("%s, byte %u behind it", c->name, at);
 			memset(arg, 0, sizeof(arg));
-			prepare(c, self, arg, c->size + MORE);
+			command_prepare(c, &self->w, arg, c->size + MORE);
 			arg[c->size + at] = at & 1 ? 0x80 : 1;
 			expect_refused(c, self, E2BIG, arg, c->size + MORE);
 		}
@@ -844,7 +366,7 @@ TEST_F(abi, an_enormous_size_is_refused)
 	FOR_EACH_COMMAND(c)
 		for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
 			test_context("%s of %u bytes", c->name, sizes[i]);
-			prepare(c, self, arg, sizes[i]);
+			command_prepare(c, &self->w, arg, sizes[i]);
 			expect_refused(c, self, E2BIG, arg, c->size);
 		}
 }
@@ -853,11 +375,11 @@ TEST_F(abi, an_enormous_size_is_refused)
 
 TEST_F(abi, every_unknown_bit_and_reserved_field_is_EINVAL)
 {
-	unsigned char arg[sizeof(union argument)];
+	unsigned char arg[sizeof(union command_argument)];
 	int tried = 0;
 
 	FOR_EACH_COMMAND(c)
-		for (const struct word *w = c->words; w->name; w++)
+		for (const struct command_word *w = c->words; w->name; w++)
 			for (int bit = 0; bit < 32; bit++) {
 				uint32_t value;
 
@@ -865,7 +387,7 @@ TEST_F(abi, every_unknown_bit_and_reserved_field_is_EINVAL)
 					continue;
 				test_context("%s, %s bit %d", c->name, w->name,
 					     bit);
-				prepare(c, self, arg, c->size);
+				command_prepare(c, &self->w, arg, c->size);
 				memcpy(&value, arg + w->offset, sizeof(value));
 				value |= 1u << bit;
 				memcpy(arg + w->offset, &value, sizeof(value));
@@ -911,14 +433,14 @@ TEST_F(abi, unknown_numbers_are_ENOTTY)
 
 TEST_F(abi, a_handle_takes_no_ioctl)
 {
-	union argument arg;
+	union command_argument arg;
 
 	FOR_EACH_COMMAND(c) {
 		test_context("%s", c->name);
 		memset(&arg, POISON, sizeof(arg));
 		arg.size = c->size;
-		EXPECT_ERRNO(ENOTTY, ioctl(self->buffer, c->cmd, &arg));
-		EXPECT_ERRNO(ENOTTY, ioctl(self->domain, c->cmd, &arg));
+		EXPECT_ERRNO(ENOTTY, ioctl(self->w.buffer, c->cmd, &arg));
+		EXPECT_ERRNO(ENOTTY, ioctl(self->w.domain, c->cmd, &arg));
 	}
 }
 
@@ -968,15 +490,62 @@ TEST_F(abi, results_that_cannot_be_written_are_EFAULT_and_nothing_is_made)
 			continue;
 		test_context("%s", c->name);
 		ASSERT_EQ(0, mprotect(page, PAGE, PROT_READ | PROT_WRITE));
-		prepare(c, self, page, c->size);
+		command_prepare(c, &self->w, page, c->size);
 		ASSERT_EQ(0, mprotect(page, PAGE, PROT_READ));
 		expect_refused(c, self, EFAULT, page, c->size);
 	}
 	ASSERT_EQ(0, munmap(page, PAGE));
 	test_context("%s", "");
 	/* The claim of the failed registration is gone as well. */
-	EXPECT_FALSE(probe_iomem(self->edu.bar + PAGE,
-				 self->edu.bar + 2 * PAGE - 1, NULL));
+	EXPECT_FALSE(probe_iomem(self->w.edu.bar + PAGE,
+				 self->w.edu.bar + 2 * PAGE - 1, NULL));
+}
+
+TEST_F(abi, results_that_cannot_be_written_behind_a_border_are_EFAULT_and_nothing_is_made)
+{
+	unsigned char *pages = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE,
+				    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	ASSERT_NE(MAP_FAILED, pages);
+	FOR_EACH_COMMAND(c)
+		for (unsigned int head = 1; c->has_results && head < c->size; head++) {
+			unsigned char *arg = pages + PAGE - head;
+			struct counts before;
+
+			test_context("%s, %u bytes writable", c->name, head);
+			ASSERT_EQ(0, mprotect(pages + PAGE, PAGE, PROT_READ | PROT_WRITE));
+			command_prepare(c, &self->w, arg, c->size);
+			ASSERT_EQ(0, mprotect(pages + PAGE, PAGE, PROT_READ));
+			before = count_all();
+			EXPECT_ERRNO(EFAULT, probe_ioctl(c->cmd, arg));
+			EXPECT_NOTHING_LEFT(before);
+			command_cancel(c, &self->w, arg);
+		}
+	ASSERT_EQ(0, munmap(pages, 2 * PAGE));
+	test_context("%s", "");
+	EXPECT_FALSE(probe_iomem(self->w.edu.bar + PAGE,
+				 self->w.edu.bar + 2 * PAGE - 1, NULL));
+}
+
+TEST_F(abi, a_struct_may_lie_across_a_border_and_end_at_one)
+{
+	unsigned char *pages = mmap(NULL, 3 * PAGE, PROT_READ | PROT_WRITE,
+				    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	ASSERT_NE(MAP_FAILED, pages);
+	ASSERT_EQ(0, mprotect(pages + 2 * PAGE, PAGE, PROT_NONE));
+	FOR_EACH_COMMAND(c) {
+		unsigned char *places[] = { pages + PAGE - 2, pages + PAGE - 4,
+					    pages + 2 * PAGE - c->size };
+
+		for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+			test_context("%s, place %zu", c->name, i);
+			command_prepare(c, &self->w, places[i], c->size);
+			ASSERT_ERRNO(0, probe_ioctl(c->cmd, places[i]));
+			command_undo(c, &self->w, places[i]);
+		}
+	}
+	ASSERT_EQ(0, munmap(pages, 3 * PAGE));
 }
 
 TEST_F(abi, a_call_without_results_needs_no_writable_struct)
@@ -990,24 +559,24 @@ TEST_F(abi, a_call_without_results_needs_no_writable_struct)
 			continue;
 		test_context("%s", c->name);
 		ASSERT_EQ(0, mprotect(page, PAGE, PROT_READ | PROT_WRITE));
-		prepare(c, self, page, c->size);
+		command_prepare(c, &self->w, page, c->size);
 		ASSERT_EQ(0, mprotect(page, PAGE, PROT_READ));
 		EXPECT_ERRNO(0, probe_ioctl(c->cmd, page));
-		undo(c, self, page);
+		command_undo(c, &self->w, page);
 	}
 	ASSERT_EQ(0, munmap(page, PAGE));
 }
 
 TEST_F(abi, a_struct_may_lie_at_any_address)
 {
-	unsigned char arg[sizeof(union argument) + 8];
+	unsigned char arg[sizeof(union command_argument) + 8];
 
 	FOR_EACH_COMMAND(c)
 		for (int shift = 1; shift < 8; shift++) {
 			test_context("%s, %d bytes off", c->name, shift);
-			prepare(c, self, arg + shift, c->size);
+			command_prepare(c, &self->w, arg + shift, c->size);
 			ASSERT_ERRNO(0, probe_ioctl(c->cmd, arg + shift));
-			undo(c, self, arg + shift);
+			command_undo(c, &self->w, arg + shift);
 		}
 }
 
@@ -1027,8 +596,8 @@ TEST_F(abi, device_is_neither_read_written_nor_mapped)
 
 TEST_F(abi, handle_is_neither_read_written_nor_mapped)
 {
-	const Handle handles[] = { self->buffer, self->access, self->domain,
-				   self->region };
+	const Handle handles[] = { self->w.buffer, self->w.access, self->w.domain,
+				   self->w.region };
 	char byte = 0;
 
 	for (size_t i = 0; i < sizeof(handles) / sizeof(handles[0]); i++) {
@@ -1045,10 +614,10 @@ TEST_F(abi, handle_is_neither_read_written_nor_mapped)
 
 TEST_F(abi, handles_are_close_on_exec)
 {
-	EXPECT_EQ(FD_CLOEXEC, fcntl(self->buffer, F_GETFD));
-	EXPECT_EQ(FD_CLOEXEC, fcntl(self->access, F_GETFD));
-	EXPECT_EQ(FD_CLOEXEC, fcntl(self->domain, F_GETFD));
-	EXPECT_EQ(FD_CLOEXEC, fcntl(self->region, F_GETFD));
+	EXPECT_EQ(FD_CLOEXEC, fcntl(self->w.buffer, F_GETFD));
+	EXPECT_EQ(FD_CLOEXEC, fcntl(self->w.access, F_GETFD));
+	EXPECT_EQ(FD_CLOEXEC, fcntl(self->w.domain, F_GETFD));
+	EXPECT_EQ(FD_CLOEXEC, fcntl(self->w.region, F_GETFD));
 }
 
 /* The descriptor of /dev/kosdma carries nothing: it may be anybody's. */
@@ -1084,7 +653,7 @@ TEST_F(abi, a_number_that_names_no_handle_is_EBADF)
 {
 	int pipes[2], path = open("/", O_PATH | O_CLOEXEC);
 	int device = open(KOSDMA_DEVICE, O_RDWR | O_CLOEXEC);
-	unsigned char arg[sizeof(union argument)];
+	unsigned char arg[sizeof(union command_argument)];
 
 	ASSERT_EQ(0, pipe2(pipes, O_CLOEXEC));
 	ASSERT_GE(path, 0);
@@ -1106,7 +675,7 @@ TEST_F(abi, a_number_that_names_no_handle_is_EBADF)
 					continue;
 				test_context("%s, handle field %d is %d",
 					     c->name, f, bad[i]);
-				prepare(c, self, arg, c->size);
+				command_prepare(c, &self->w, arg, c->size);
 				memcpy(arg + c->handles[f], &bad[i], 4);
 				expect_refused(c, self, EBADF, arg, c->size);
 			}
@@ -1156,7 +725,7 @@ TEST_F(abi, info_tells_the_machine)
 	ASSERT_ERRNO(0, probe_ioctl(KOSDMA_INFO, &info));
 	EXPECT_EQ(1, info.out_abi);
 	EXPECT_EQ(getpagesize(), 1 << info.out_page_shift);
-	EXPECT_EQ(edu_translated(&self->edu),
+	EXPECT_EQ(edu_translated(&self->w.edu),
 		  !!(info.out_features & KOSDMA_FEATURE_TRANSLATION));
 	EXPECT_EQ(0, info.out_features & ~(KOSDMA_FEATURE_TRANSLATION |
 					   KOSDMA_FEATURE_DIRECT));
@@ -1179,7 +748,7 @@ static uint32_t device_state(uint32_t address)
 TEST_F(abi, device_info_tells_who_has_it_and_changes_nothing)
 {
 	uint32_t bound = KOSDMA_DEVICE_BOUND |
-			 (edu_translated(&self->edu) ?
+			 (edu_translated(&self->w.edu) ?
 				  KOSDMA_DEVICE_TRANSLATED : 0);
 	struct kosdma_device_info arg = {
 		.size = sizeof(arg),
@@ -1189,22 +758,22 @@ TEST_F(abi, device_info_tells_who_has_it_and_changes_nothing)
 
 	/* By the region. */
 	EXPECT_EQ(bound | KOSDMA_DEVICE_HELD | KOSDMA_DEVICE_MINE,
-		  device_state(self->edu.bdf));
-	must_attach(self, true);
+		  device_state(self->w.edu.bdf));
+	must_attach(&self->w, true);
 	EXPECT_EQ(bound | KOSDMA_DEVICE_HELD | KOSDMA_DEVICE_MINE |
-		  KOSDMA_DEVICE_ATTACHED, device_state(self->edu.bdf));
+		  KOSDMA_DEVICE_ATTACHED, device_state(self->w.edu.bdf));
 	IN_CHILD {
 		EXPECT_EQ(bound | KOSDMA_DEVICE_HELD | KOSDMA_DEVICE_ATTACHED,
-			  device_state(self->edu.bdf));
+			  device_state(self->w.edu.bdf));
 	}
-	must_attach(self, false);
-	must_close(self->region);
-	EXPECT_EQ(bound, device_state(self->edu.bdf));
-	ASSERT_OK(KnRegisterPhyMem(self->edu.bar, PAGE, 0, &self->region));
+	must_attach(&self->w, false);
+	must_close(self->w.region);
+	EXPECT_EQ(bound, device_state(self->w.edu.bdf));
+	ASSERT_OK(KnRegisterPhyMem(self->w.edu.bar, PAGE, 0, &self->w.region));
 
 	EXPECT_ERRNO(ENODEV, probe_ioctl(KOSDMA_DEVICE_INFO, &arg));
 	EXPECT_EQ(77, arg.out_state);
-	arg.address = 1u << 16 | self->edu.bdf;
+	arg.address = 1u << 16 | self->w.edu.bdf;
 	EXPECT_ERRNO(ENODEV, probe_ioctl(KOSDMA_DEVICE_INFO, &arg));
 }
 
@@ -1273,13 +842,13 @@ TEST_F(abi, access_info_fills_what_fits_or_nothing)
 {
 	struct kosdma_access_info arg = {
 		.size = sizeof(arg),
-		.handle = self->access,
+		.handle = self->w.access,
 		.flags = 0,
 	};
 	uint64_t blocks[4];
 
 	arg.blocks = (uintptr_t)blocks;
-	must_attach(self, true);
+	must_attach(&self->w, true);
 
 	ASSERT_ERRNO(0, probe_ioctl(KOSDMA_ACCESS_INFO, &arg));
 	EXPECT_EQ(3 * PAGE, arg.out_length);
@@ -1287,9 +856,9 @@ TEST_F(abi, access_info_fills_what_fits_or_nothing)
 	EXPECT_EQ(0, arg.out_order_min);
 	EXPECT_EQ(KOSDMA_ATTR_TO_DEVICE | KOSDMA_ATTR_FROM_DEVICE |
 		  KOSDMA_ATTR_WRITE_BACK, arg.out_attr);
-	EXPECT_EQ(edu_translated(&self->edu),
+	EXPECT_EQ(edu_translated(&self->w.edu),
 		  !!(arg.out_state & KOSDMA_ACCESS_TRANSLATED));
-	if (edu_translated(&self->edu))
+	if (edu_translated(&self->w.edu))
 		EXPECT_TRUE(arg.out_state & KOSDMA_ACCESS_CONTIGUOUS);
 
 	memset(blocks, POISON, sizeof(blocks));
@@ -1324,14 +893,14 @@ TEST_F(abi, access_info_fills_what_fits_or_nothing)
 	arg.capacity = UINT32_MAX;
 	arg.blocks = (uintptr_t)blocks;
 	EXPECT_ERRNO(0, probe_ioctl(KOSDMA_ACCESS_INFO, &arg));
-	must_attach(self, false);
+	must_attach(&self->w, false);
 }
 
 TEST_F(abi, physical_blocks_are_for_the_privileged_and_of_buffers)
 {
 	struct kosdma_access_info arg = {
 		.size = sizeof(arg),
-		.handle = self->buffer,
+		.handle = self->w.buffer,
 		.flags = KOSDMA_ACCESS_INFO_PHYSICAL,
 		.capacity = 4,
 	};
@@ -1342,9 +911,9 @@ TEST_F(abi, physical_blocks_are_for_the_privileged_and_of_buffers)
 	EXPECT_EQ(2, arg.out_count);
 	EXPECT_NE(0, blocks[0] >> 12);
 	EXPECT_EQ(0, arg.out_state & KOSDMA_ACCESS_TRANSLATED);
-	arg.handle = self->access;
+	arg.handle = self->w.access;
 	EXPECT_ERRNO(EINVAL, probe_ioctl(KOSDMA_ACCESS_INFO, &arg));
-	arg.handle = self->buffer;
+	arg.handle = self->w.buffer;
 	/* Opened before: a descriptor of /dev/kosdma is no privilege. */
 	IN_CHILD {
 		memset(blocks, 0, sizeof(blocks));
@@ -1359,7 +928,7 @@ TEST_F(abi, revoke_refuses_flags_and_badges_that_do_not_agree)
 	struct kosdma_badge_create badge = { .size = sizeof(badge) };
 	struct kosdma_handle_revoke arg = {
 		.size = sizeof(arg),
-		.handle = self->buffer,
+		.handle = self->w.buffer,
 	};
 
 	ASSERT_ERRNO(0, probe_ioctl(KOSDMA_BADGE_CREATE, &badge));
@@ -1374,7 +943,7 @@ TEST_F(abi, revoke_refuses_flags_and_badges_that_do_not_agree)
 	EXPECT_ERRNO(EINVAL, probe_ioctl(KOSDMA_HANDLE_REVOKE, &arg));
 	arg.flags = KOSDMA_REVOKE_BADGE;
 	EXPECT_ERRNO(EINVAL, probe_ioctl(KOSDMA_HANDLE_REVOKE, &arg));
-	EXPECT_EQ(0, probe_handle(self->buffer, NULL, NULL));
+	EXPECT_EQ(0, probe_handle(self->w.buffer, NULL, NULL));
 	must_close(badge.out_handle);
 }
 
@@ -1393,7 +962,7 @@ TEST_F(abi, copy_to_be_sent_needs_the_other_right)
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		struct kosdma_handle_copy arg = {
 			.size = sizeof(arg),
-			.handle = self->buffer,
+			.handle = self->w.buffer,
 			.rights = rows[i].rights,
 			.badge = KOSDMA_NO_HANDLE,
 		};
@@ -1420,26 +989,26 @@ TEST_F(abi, copy_to_be_sent_needs_the_other_right)
 TEST_F(abi, handle_info_tells_type_and_rights)
 {
 	struct kosdma_badge_create badge = { .size = sizeof(badge) };
-	union argument map = { 0 };
+	union command_argument map = { 0 };
 	uint32_t type, rights;
 
 	ASSERT_ERRNO(0, probe_ioctl(KOSDMA_BADGE_CREATE, &badge));
 	map.size = sizeof(map.buffer_map);
-	fill_buffer_map(self, &map);
+	commands[KOSDMA_CMD_BUFFER_MAP].fill(&self->w, &map);
 	ASSERT_ERRNO(0, probe_ioctl(KOSDMA_BUFFER_MAP, &map));
 	{
 		const struct {
 			Handle handle;
 			uint32_t type, rights;
 		} rows[] = {
-			{ self->buffer, KOSDMA_HANDLE_BUFFER, BUFFER_RIGHTS },
+			{ self->w.buffer, KOSDMA_HANDLE_BUFFER, BUFFER_RIGHTS },
 			{ map.buffer_map.out_handle, KOSDMA_HANDLE_MAPPING,
 			  KOSDMA_RIGHT_GET_SID },
-			{ self->access, KOSDMA_HANDLE_ACCESS,
+			{ self->w.access, KOSDMA_HANDLE_ACCESS,
 			  KOSDMA_RIGHT_GET_SID },
-			{ self->domain, KOSDMA_HANDLE_DOMAIN,
+			{ self->w.domain, KOSDMA_HANDLE_DOMAIN,
 			  KOSDMA_RIGHT_GET_SID },
-			{ self->region, KOSDMA_HANDLE_REGION,
+			{ self->w.region, KOSDMA_HANDLE_REGION,
 			  KOSDMA_RIGHT_TRANSFER | KOSDMA_RIGHT_COPY |
 			  KOSDMA_RIGHT_GET_SID | KOSDMA_RIGHT_MMIO_READ |
 			  KOSDMA_RIGHT_MMIO_WRITE },
@@ -1455,7 +1024,7 @@ TEST_F(abi, handle_info_tells_type_and_rights)
 			EXPECT_EQ(rows[i].rights, rights);
 		}
 	}
-	undo_buffer_map(self, &map);
+	commands[KOSDMA_CMD_BUFFER_MAP].undo(&self->w, &map);
 	must_close(badge.out_handle);
 }
 
@@ -1469,21 +1038,21 @@ TEST_F(abi, no_descriptor_left_is_EMFILE_and_nothing_is_made)
 	none = limit;
 	none.rlim_cur = 0;
 	FOR_EACH_COMMAND(c) {
-		unsigned char arg[sizeof(union argument)];
+		unsigned char arg[sizeof(union command_argument)];
 		bool makes_handle = c->undo && c->has_results;
 
 		if (!makes_handle)
 			continue;
 		test_context("%s", c->name);
-		prepare(c, self, arg, c->size);
+		command_prepare(c, &self->w, arg, c->size);
 		ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &none));
 		EXPECT_ERRNO(EMFILE, probe_ioctl(c->cmd, arg));
 		ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &limit));
 		EXPECT_NOTHING_LEFT(before);
 	}
 	test_context("%s", "");
-	EXPECT_FALSE(probe_iomem(self->edu.bar + PAGE,
-				 self->edu.bar + 2 * PAGE - 1, NULL));
+	EXPECT_FALSE(probe_iomem(self->w.edu.bar + PAGE,
+				 self->w.edu.bar + 2 * PAGE - 1, NULL));
 }
 
 /* ---- 32-bit user space on a 64-bit kernel ---- */
@@ -1521,17 +1090,17 @@ TEST_F(abi, calls_of_32_bit_programs_are_the_same)
 
 		test_context("%s", c->name);
 		memset(arg, POISON, PAGE);
-		prepare(c, self, arg, c->size);
+		command_prepare(c, &self->w, arg, c->size);
 		ASSERT_EQ(0, int80(IOCTL_32, fd, c->cmd, (long)arg));
-		undo(c, self, arg);
+		command_undo(c, &self->w, arg);
 		EXPECT_NOTHING_LEFT(before);
 
-		for (const struct word *w = c->words; w->name; w++) {
-			prepare(c, self, arg, c->size);
+		for (const struct command_word *w = c->words; w->name; w++) {
+			command_prepare(c, &self->w, arg, c->size);
 			arg[w->offset + 3] |= 0x80;
 			EXPECT_EQ(-EINVAL, int80(IOCTL_32, fd, c->cmd,
 						 (long)arg));
-			cancel(c, self, arg);
+			command_cancel(c, &self->w, arg);
 		}
 		EXPECT_EQ(-EFAULT, int80(IOCTL_32, fd, c->cmd, 0));
 	}

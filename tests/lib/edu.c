@@ -90,6 +90,30 @@ void edu_write(struct edu *edu, uint32_t reg, uint32_t value)
 	IoWriteMmReg32((char *)edu->regs + reg, value);
 }
 
+#if UINTPTR_MAX > UINT32_MAX
+static void write_wide(struct edu *edu, uint32_t reg, uint64_t value)
+{
+	IoWriteMmReg64((char *)edu->regs + reg, value);
+}
+
+static uint64_t read_wide(struct edu *edu, uint32_t reg)
+{
+	return IoReadMmReg64((char *)edu->regs + reg);
+}
+#else
+/* Programs of 32 bits have no wider accesses; the device takes narrow ones for small values. */
+static void write_wide(struct edu *edu, uint32_t reg, uint64_t value)
+{
+	ASSERT_LE(value, UINT32_MAX);
+	edu_write(edu, reg, (uint32_t)value);
+}
+
+static uint64_t read_wide(struct edu *edu, uint32_t reg)
+{
+	return edu_read(edu, reg);
+}
+#endif
+
 static void copy_start(struct edu *edu, uint64_t src, uint64_t dst,
 		       uint32_t count, uint32_t cmd)
 {
@@ -104,17 +128,17 @@ static void copy_start(struct edu *edu, uint64_t src, uint64_t dst,
 	ASSERT_GE(inside, EDU_BUFFER);
 	ASSERT_LE(inside + count, EDU_BUFFER + EDU_COPY_MAX);
 
-	IoWriteMmReg64((char *)edu->regs + EDU_REG_DMA_SRC, src);
-	IoWriteMmReg64((char *)edu->regs + EDU_REG_DMA_DST, dst);
-	IoWriteMmReg64((char *)edu->regs + EDU_REG_DMA_COUNT, count);
-	IoWriteMmReg64((char *)edu->regs + EDU_REG_DMA_CMD, cmd | CMD_START);
+	write_wide(edu, EDU_REG_DMA_SRC, src);
+	write_wide(edu, EDU_REG_DMA_DST, dst);
+	write_wide(edu, EDU_REG_DMA_COUNT, count);
+	write_wide(edu, EDU_REG_DMA_CMD, cmd | CMD_START);
 }
 
 bool edu_copy_wait(struct edu *edu)
 {
 	time_t end = time(NULL) + WAIT_SECONDS;
 
-	while (IoReadMmReg64((char *)edu->regs + EDU_REG_DMA_CMD) & CMD_START) {
+	while (read_wide(edu, EDU_REG_DMA_CMD) & CMD_START) {
 		if (time(NULL) > end)
 			return false;
 		usleep(POLL_US);
