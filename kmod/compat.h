@@ -46,7 +46,17 @@ static inline void vm_flags_clear(struct vm_area_struct *vma, vm_flags_t flags)
 }
 #endif /* < 6.3 */
 
-/* 6.3: iommu_map_sg() got its gfp argument */
+/* 6.3: iommu_map() and iommu_map_sg() got their gfp argument */
+static inline int kosdma_iommu_map(struct iommu_domain *domain, unsigned long iova,
+				   phys_addr_t start, size_t bytes, int prot)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 3, 0)
+	return iommu_map(domain, iova, start, bytes, prot);
+#else
+	return iommu_map(domain, iova, start, bytes, prot, GFP_KERNEL_ACCOUNT);
+#endif
+}
+
 static inline ssize_t kosdma_iommu_map_sgtable(struct iommu_domain *domain, unsigned long iova,
 					       struct sg_table *sgt, int prot)
 {

@@ -17,6 +17,7 @@
 #include <linux/module.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
+#include <linux/uaccess.h>
 #include <linux/xarray.h>
 
 #include <linux/kosdma_netlink.h>
@@ -457,7 +458,7 @@ void kosdma_use_del(struct kosdma_use *use)
 
 /**
  * kosdma_handle_create() - make a handle that the dispatcher will publish
- * @ucmd: gets the handle and its descriptor
+ * @ucmd: gets the handle, behind those that it has
  * @obj: the handle takes a reference of its own
  * @rights: of the handle
  * @parent: handle that it descends from, held by the caller, or NULL
@@ -533,8 +534,9 @@ int kosdma_handle_create(struct kosdma_ucmd *ucmd, struct kosdma_object *obj, u3
 		return ret;
 	}
 
-	ucmd->new = handle;
-	ucmd->new_fd = fd;
+	handle->fd = fd;
+	*ucmd->tail = handle;
+	ucmd->tail = &handle->next;
 	*out_fd = fd;
 	return 0;
 
@@ -554,22 +556,22 @@ err_free:
 }
 
 /* The last step of an ioctl that made a handle. Cannot fail. */
-void kosdma_handle_publish(struct kosdma_ucmd *ucmd)
+void kosdma_handle_publish(struct kosdma_handle *handle)
 {
-	if (!ucmd->new->parent)
-		kosdma_object_list(ucmd->new->obj);
-	fd_install(ucmd->new_fd, ucmd->new->file);
+	if (!handle->parent)
+		kosdma_object_list(handle->obj);
+	fd_install(handle->fd, handle->file);
 }
 
 /* The ioctl failed after all: nobody has seen the handle. */
-void kosdma_handle_abort(struct kosdma_ucmd *ucmd)
+void kosdma_handle_abort(struct kosdma_handle *handle)
 {
-	struct kosdma_object *obj = ucmd->new->obj;
+	struct kosdma_object *obj = handle->obj;
 
 	if (obj->ops->close)
 		obj->ops->close(obj);
-	put_unused_fd(ucmd->new_fd);
-	fput(ucmd->new->file);
+	put_unused_fd(handle->fd);
+	fput(handle->file);
 }
 
 /* --- lookup --------------------------------------------------------------- */
@@ -753,6 +755,48 @@ int kosdma_ioctl_handle_close(struct kosdma_ucmd *ucmd)
 	fput(handle->file);
 	close_fd(cmd->handle);
 	return 0;
+}
+
+/*
+ * As if each were closed by itself, one after the other: what is wrong with one
+ * keeps none from being closed. Only the flush is shared, by accesses that
+ * follow each other and are of one domain.
+ */
+int kosdma_ioctl_handle_close_many(struct kosdma_ucmd *ucmd)
+{
+	struct kosdma_handle_close_many *cmd = ucmd->cmd;
+	struct kosdma_handle *handle;
+	struct kosdma_ending ending;
+	s32 fds[KOSDMA_BATCH_MAX];
+	int ret = 0;
+	u32 i;
+
+	if (!cmd->count || cmd->count > KOSDMA_BATCH_MAX)
+		return -EINVAL;
+	if (copy_from_user(fds, u64_to_user_ptr(cmd->handles), cmd->count * sizeof(*fds)))
+		return -EFAULT;
+	kosdma_ending_init(&ending, KOSDMA_ENDED);
+	for (i = 0; i < cmd->count; i++) {
+		handle = kosdma_handle_fget(fds[i]);
+		if (IS_ERR(handle)) {
+			fds[i] = KOSDMA_NO_HANDLE;
+			continue;
+		}
+		if (handle->obj->ops->type != KOSDMA_HANDLE_ACCESS) {
+			kosdma_ending_finish(&ending);
+			kosdma_handle_close_object(handle);
+		} else if (kosdma_process_is_current(handle->owner)) {
+			kosdma_ending_add(&ending, to_access(handle->obj));
+		}
+		fput(handle->file);
+		cond_resched();
+	}
+	kosdma_ending_finish(&ending);
+	for (i = 0; i < cmd->count; i++) {
+		if (close_fd(fds[i]))
+			ret = -EBADF;
+	}
+	return ret;
 }
 
 int kosdma_ioctl_handle_revoke(struct kosdma_ucmd *ucmd)

@@ -25,6 +25,7 @@
 
 #include <linux/file.h>
 #include <linux/interval_tree.h>
+#include <linux/iommu.h>
 #include <linux/ioport.h>
 #include <linux/kref.h>
 #include <linux/list.h>
@@ -69,14 +70,16 @@ struct kosdma_use;
 /**
  * struct kosdma_ucmd - one ioctl in progress
  * @cmd: the command's struct, in kernel memory; results go here
- * @new: a handle that the dispatcher publishes when @cmd has been copied out,
- *	and aborts otherwise
- * @new_fd: the descriptor reserved for @new
+ * @new: handles that the dispatcher publishes when @cmd has been copied out and
+ *	nothing has failed, and aborts otherwise; chained by @next
+ * @tail: where the next one is chained
+ * @tell: @cmd goes out even if the handler fails
  */
 struct kosdma_ucmd {
 	void *cmd;
 	struct kosdma_handle *new;
-	int new_fd;
+	struct kosdma_handle **tail;
+	bool tell;
 };
 
 extern const struct file_operations kosdma_fops;
@@ -249,6 +252,8 @@ struct kosdma_object {
  * @number: identity among the handles of @obj, from 1; immutable
  * @pid: thread group that made it; immutable
  * @uid: its effective user then; immutable
+ * @fd: the descriptor reserved for it, until it is published or aborted
+ * @next: made by the same call; until then, too
  * @file: its file, NULL once closed (a tombstone)
  * @revoked: useless from now on; so are all its descendants
  * @parent: NULL at the root
@@ -269,6 +274,8 @@ struct kosdma_handle {
 	u32 number;
 	pid_t pid;
 	kuid_t uid;
+	int fd;
+	struct kosdma_handle *next;
 
 	struct file *file;
 	bool revoked;
@@ -313,8 +320,8 @@ static inline struct kosdma_object *kosdma_object_get(struct kosdma_object *obj)
 
 int kosdma_handle_create(struct kosdma_ucmd *ucmd, struct kosdma_object *obj, u32 rights,
 			 struct kosdma_handle *parent, struct kosdma_object *badge, s32 *out_fd);
-void kosdma_handle_publish(struct kosdma_ucmd *ucmd);
-void kosdma_handle_abort(struct kosdma_ucmd *ucmd);
+void kosdma_handle_publish(struct kosdma_handle *handle);
+void kosdma_handle_abort(struct kosdma_handle *handle);
 struct kosdma_handle *kosdma_handle_get_types(int fd, u32 types, u32 rights);
 void kosdma_handle_put(struct kosdma_handle *handle);
 int kosdma_handle_walk(struct kosdma_object *obj, u32 *position,
@@ -333,6 +340,7 @@ int kosdma_use_add(struct kosdma_use *use, struct kosdma_object *user,
 void kosdma_use_del(struct kosdma_use *use);
 
 int kosdma_ioctl_handle_close(struct kosdma_ucmd *ucmd);
+int kosdma_ioctl_handle_close_many(struct kosdma_ucmd *ucmd);
 int kosdma_ioctl_handle_revoke(struct kosdma_ucmd *ucmd);
 int kosdma_ioctl_handle_copy(struct kosdma_ucmd *ucmd);
 int kosdma_ioctl_handle_info(struct kosdma_ucmd *ucmd);
@@ -558,11 +566,13 @@ int kosdma_ioctl_region_map(struct kosdma_ucmd *ucmd);
  * @node: in domain->hwdoms
  * @iommu: the kernel's domain
  * @groups: groups attached to it
+ * @gather: what was unmapped since the last kosdma_domain_flush()
  */
 struct kosdma_hwdom {
 	struct list_head node;
 	struct iommu_domain *iommu;
 	unsigned int groups;
+	struct iommu_iotlb_gather gather;
 };
 
 /* What addresses mean in a domain; fixed by its first attach. */
@@ -626,6 +636,7 @@ static inline struct kosdma_domain *to_domain(struct kosdma_object *obj)
 const char *kosdma_mode_name(enum kosdma_mode mode);
 struct kosdma_domain *kosdma_domain_get(int fd, struct kosdma_process *process);
 void kosdma_domain_put(struct kosdma_domain *domain);
+void kosdma_domain_flush(struct kosdma_domain *domain);
 int kosdma_domain_add(struct kosdma_domain *domain, struct kosdma_device *dev);
 void kosdma_domain_remove(struct kosdma_domain *domain, struct kosdma_device *dev, bool quiet);
 int kosdma_domain_set_mask(struct kosdma_domain *domain, struct kosdma_device *dev, u64 mask);
@@ -653,7 +664,9 @@ int kosdma_ioctl_domain_create(struct kosdma_ucmd *ucmd);
  * @placed: it has an address, which is fixed until it ends or its domain does
  * @fresh: placed by the attach that is under way
  * @reached: in a direct domain: has been placed at some time
- * @done: ended
+ * @done: not open yet, or ended
+ * @kept: ended, but a device may have written on: whoever releases it gives its
+ *	use of the buffer back
  * @lingers: ended, and in domain->lingering
  * @quarantined: in the quarantine; guarded by its lock
  * @suspect: while in quarantine: the device that may still write, with a
@@ -674,9 +687,24 @@ struct kosdma_access {
 	bool fresh;
 	bool reached;
 	bool done;
+	bool kept;
 	bool lingers;
 	bool quarantined;
 	struct kosdma_device *suspect;
+};
+
+/**
+ * struct kosdma_ending - accesses of one domain that end together, with one flush
+ * @domain: its lock is held, from the first to kosdma_ending_finish(); or NULL
+ * @how: why they end
+ * @accesses: those that devices may reach until the flush, by buffer_node
+ * @released: those that lingered and are done
+ */
+struct kosdma_ending {
+	struct kosdma_domain *domain;
+	enum kosdma_end how;
+	struct list_head accesses;
+	struct list_head released;
 };
 
 static inline struct kosdma_access *to_access(struct kosdma_object *obj)
@@ -690,6 +718,9 @@ int kosdma_access_map_hwdom(struct kosdma_access *access, struct kosdma_hwdom *h
 int kosdma_access_map_device(struct kosdma_access *access, struct kosdma_device *dev);
 void kosdma_access_unmap_device(struct kosdma_access *access, struct kosdma_device *dev);
 u64 kosdma_access_last(const struct kosdma_access *access);
+void kosdma_ending_init(struct kosdma_ending *ending, enum kosdma_end how);
+void kosdma_ending_add(struct kosdma_ending *ending, struct kosdma_access *access);
+void kosdma_ending_finish(struct kosdma_ending *ending);
 void kosdma_access_end(struct kosdma_access *access, enum kosdma_end how);
 void kosdma_access_settle(struct kosdma_domain *domain, struct list_head *done);
 void kosdma_access_release(struct list_head *done);
@@ -700,6 +731,7 @@ int kosdma_quarantine_release_address(u32 address, u64 *pages);
 bool kosdma_quarantine_look(struct kosdma_access *access, u32 *suspect);
 unsigned long kosdma_quarantine_pages(void);
 int kosdma_ioctl_access_begin(struct kosdma_ucmd *ucmd);
+int kosdma_ioctl_access_begin_many(struct kosdma_ucmd *ucmd);
 int kosdma_ioctl_access_info(struct kosdma_ucmd *ucmd);
 
 /* --- device.c ------------------------------------------------------------ */

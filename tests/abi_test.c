@@ -52,6 +52,8 @@ IS(KOSDMA_HANDLE_COPY, 0xb50e);
 IS(KOSDMA_HANDLE_INFO, 0xb50f);
 IS(KOSDMA_BADGE_CREATE, 0xb510);
 IS(KOSDMA_DEVICE_INFO, 0xb511);
+IS(KOSDMA_ACCESS_BEGIN_MANY, 0xb512);
+IS(KOSDMA_HANDLE_CLOSE_MANY, 0xb513);
 
 IS(KOSDMA_FEATURE_TRANSLATION, 1);
 IS(KOSDMA_FEATURE_DIRECT, 2);
@@ -79,6 +81,7 @@ IS(KOSDMA_MAP_LOW_GUARD, 4);
 IS(KOSDMA_MAP_HIGH_GUARD, 8);
 IS(KOSDMA_MAP_IO, 0x10);
 IS(KOSDMA_BLOCK_ORDER_BITS, 12);
+IS(KOSDMA_BATCH_MAX, 256);
 IS(KOSDMA_ACCESS_INFO_PHYSICAL, 1);
 IS(KOSDMA_ACCESS_CONTIGUOUS, 1);
 IS(KOSDMA_ACCESS_TRANSLATED, 2);
@@ -140,6 +143,18 @@ AT(kosdma_access_begin, handle, 4);
 AT(kosdma_access_begin, domain, 8);
 AT(kosdma_access_begin, out_handle, 12);
 
+SIZE(kosdma_begin_item, 16);
+AT(kosdma_begin_item, handle, 0);
+AT(kosdma_begin_item, out_handle, 4);
+AT(kosdma_begin_item, out_addr, 8);
+
+SIZE(kosdma_access_begin_many, 24);
+AT(kosdma_access_begin_many, size, 0);
+AT(kosdma_access_begin_many, count, 4);
+AT(kosdma_access_begin_many, items, 8);
+AT(kosdma_access_begin_many, domain, 16);
+AT(kosdma_access_begin_many, out_failed, 20);
+
 SIZE(kosdma_access_info, 56);
 AT(kosdma_access_info, size, 0);
 AT(kosdma_access_info, handle, 4);
@@ -195,6 +210,11 @@ SIZE(kosdma_handle_close, 8);
 AT(kosdma_handle_close, size, 0);
 AT(kosdma_handle_close, handle, 4);
 
+SIZE(kosdma_handle_close_many, 16);
+AT(kosdma_handle_close_many, size, 0);
+AT(kosdma_handle_close_many, count, 4);
+AT(kosdma_handle_close_many, handles, 8);
+
 SIZE(kosdma_handle_revoke, 16);
 AT(kosdma_handle_revoke, size, 0);
 AT(kosdma_handle_revoke, handle, 4);
@@ -223,7 +243,7 @@ AT(kosdma_badge_create, out_handle, 4);
 
 /* ---- the table of all ioctls ---- */
 
-enum { CMD_LAST = KOSDMA_CMD_DEVICE_INFO, FIELDS_MAX = 4, POISON = 0xcc };
+enum { CMD_LAST = KOSDMA_CMD_HANDLE_CLOSE_MANY, FIELDS_MAX = 4, POISON = 0xcc };
 
 #define BUFFER_RIGHTS                                                          \
 	(KOSDMA_RIGHT_TRANSFER | KOSDMA_RIGHT_COPY | KOSDMA_RIGHT_GET_SID |    \
@@ -244,6 +264,7 @@ union argument {
 	struct kosdma_buffer_modify buffer_modify;
 	struct kosdma_buffer_map buffer_map;
 	struct kosdma_access_begin access_begin;
+	struct kosdma_access_begin_many access_begin_many;
 	struct kosdma_access_info access_info;
 	struct kosdma_domain_create domain_create;
 	struct kosdma_device_attach device_attach;
@@ -252,6 +273,7 @@ union argument {
 	struct kosdma_region_register region_register;
 	struct kosdma_region_map region_map;
 	struct kosdma_handle_close handle_close;
+	struct kosdma_handle_close_many handle_close_many;
 	struct kosdma_handle_revoke handle_revoke;
 	struct kosdma_handle_copy handle_copy;
 	struct kosdma_handle_info handle_info;
@@ -500,6 +522,55 @@ static void cancel_handle_close(struct fixture_data_abi *self,
 	must_close(arg->handle_close.handle);
 }
 
+/* Where the calls that take arrays find theirs; a successful call writes it. */
+static struct kosdma_begin_item begin_items[2];
+static int32_t close_handles[2];
+
+static void fill_access_begin_many(struct fixture_data_abi *self,
+				   union argument *arg)
+{
+	for (size_t i = 0; i < 2; i++)
+		begin_items[i] = (struct kosdma_begin_item){
+			.handle = self->buffer,
+			.out_handle = -1,
+		};
+	arg->access_begin_many.count = 2;
+	arg->access_begin_many.items = (uintptr_t)begin_items;
+	arg->access_begin_many.domain = self->domain;
+}
+
+static void undo_access_begin_many(struct fixture_data_abi *self,
+				   union argument *arg)
+{
+	(void)self;
+	(void)arg;
+	for (size_t i = 0; i < 2; i++)
+		must_close(begin_items[i].out_handle);
+}
+
+static void fill_handle_close_many(struct fixture_data_abi *self,
+				   union argument *arg)
+{
+	struct kosdma_badge_create create = { .size = sizeof(create) };
+
+	(void)self;
+	for (size_t i = 0; i < 2; i++) {
+		ASSERT_ERRNO(0, probe_ioctl(KOSDMA_BADGE_CREATE, &create));
+		close_handles[i] = create.out_handle;
+	}
+	arg->handle_close_many.count = 2;
+	arg->handle_close_many.handles = (uintptr_t)close_handles;
+}
+
+static void cancel_handle_close_many(struct fixture_data_abi *self,
+				     union argument *arg)
+{
+	(void)self;
+	(void)arg;
+	for (size_t i = 0; i < 2; i++)
+		must_close(close_handles[i]);
+}
+
 static void fill_handle_revoke(struct fixture_data_abi *self,
 			       union argument *arg)
 {
@@ -640,6 +711,12 @@ static const struct command commands[CMD_LAST + 1] = {
 	COMMAND(DEVICE_INFO, device_info), .has_results = true,
 		.fill = fill_device_info,
 		.words = { WORD(device_info, __reserved, 0) } },
+	COMMAND(ACCESS_BEGIN_MANY, access_begin_many), .has_results = true,
+		.fill = fill_access_begin_many, .undo = undo_access_begin_many,
+		.handles = { HANDLE(access_begin_many, domain) } },
+	COMMAND(HANDLE_CLOSE_MANY, handle_close_many),
+		.fill = fill_handle_close_many,
+		.cancel = cancel_handle_close_many },
 };
 
 #define FOR_EACH_COMMAND(c)                                                    \
@@ -1100,7 +1177,8 @@ TEST_F(abi, a_number_that_names_no_handle_is_EBADF)
 			for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]);
 			     i++) {
 				bool optional =
-					c->cmd == KOSDMA_DEVICE_ATTACH || f;
+					c->cmd == KOSDMA_DEVICE_ATTACH ||
+					c->cmd == KOSDMA_ACCESS_BEGIN_MANY || f;
 
 				if (optional && bad[i] == KOSDMA_NO_HANDLE)
 					continue;
