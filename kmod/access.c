@@ -22,6 +22,7 @@
 
 #include <linux/kosdma_netlink.h>
 
+#include "inject.h"
 #include "kosdma.h"
 #include "trace.h"
 
@@ -1017,6 +1018,7 @@ static int kosdma_list_where(struct kosdma_list *list, const struct kosdma_where
 
 	memset(list, 0, sizeof(*list));
 	kosdma_blocks_init(&list->blocks);
+	list->blocks.order_max = kosdma_inject(block_order);
 	list->counting = counting;
 	list->to = u64_to_user_ptr(cmd->blocks);
 
