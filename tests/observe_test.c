@@ -167,8 +167,9 @@ FIXTURE_SETUP(observe)
 	if (geteuid())
 		SKIP("needs root");
 	edu_require(&self->edu, 0);
-	self->translated = edu_translated(&self->edu);
+	/* Some kernels give a device its IOMMU group when a driver first comes. */
 	set_driver(&self->edu, "kosdma");
+	self->translated = edu_translated(&self->edu);
 	device_warm_up();
 	device_make_public();
 }

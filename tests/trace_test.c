@@ -726,7 +726,7 @@ TEST(trace_cmd_records_a_driver_and_reports_it)
 		{ "*: ioctl_refuse: * name=DEVICE_ATTACH error=-49\n", 1 },
 		{ "*: device_attach: * device=0000:00:08.0 domain=* direct=?\n", 1 },
 		{ "*: region_create: * device=0000:00:08.0 bytes=4096 flags=*\n", 1 },
-		{ "*: access_place: * iova=0x1000-0x6fff bytes=24576 direct=0\n", 2 },
+		{ "*: access_place: * iova=0x*-0x*fff bytes=24576 direct=0\n", 2 },
 		{ "*: buffer_free: * pages=6\n", 1 },
 	};
 	bool translated;
