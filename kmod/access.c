@@ -536,13 +536,6 @@ void kosdma_ending_init(struct kosdma_ending *ending, enum kosdma_end how)
 	INIT_LIST_HEAD(&ending->released);
 }
 
-static void kosdma_ending_lock(struct kosdma_ending *ending, struct kosdma_domain *domain)
-{
-	kosdma_object_get(&domain->obj);
-	mutex_lock(&domain->lock);
-	ending->domain = domain;
-}
-
 /* With its domain locked. Has it ended already, it was flushed before that lock was let go. */
 static void kosdma_ending_add_locked(struct kosdma_ending *ending, struct kosdma_access *access)
 {
@@ -582,7 +575,9 @@ void kosdma_ending_add(struct kosdma_ending *ending, struct kosdma_access *acces
 {
 	if (ending->domain != access->domain) {
 		kosdma_ending_finish(ending);
-		kosdma_ending_lock(ending, access->domain);
+		kosdma_object_get(&access->domain->obj);
+		mutex_lock(&access->domain->lock);
+		ending->domain = access->domain;
 	}
 	kosdma_ending_add_locked(ending, access);
 }
@@ -779,8 +774,7 @@ static int kosdma_begin_open(struct kosdma_domain *domain, struct kosdma_begin *
 	unsigned int i, undo;
 	int ret = 0;
 
-	kosdma_ending_init(&ending, KOSDMA_ENDED);
-	kosdma_ending_lock(&ending, domain);
+	mutex_lock(&domain->lock);
 	for (i = 0; i < count; i++) {
 		ret = fatal_signal_pending(current) ? -EINTR :
 		      kosdma_access_open(begins[i].access, begins[i].source);
@@ -789,12 +783,19 @@ static int kosdma_begin_open(struct kosdma_domain *domain, struct kosdma_begin *
 		cond_resched();
 	}
 	*opened = i;
-	for (undo = 0; ret && undo <= i; undo++)
+	if (!ret) {
+		mutex_unlock(&domain->lock);
+		return 0;
+	}
+
+	kosdma_ending_init(&ending, KOSDMA_ENDED);
+	kosdma_object_get(&domain->obj);
+	ending.domain = domain;
+	for (undo = 0; undo <= i; undo++)
 		kosdma_ending_add_locked(&ending, begins[undo].access);
 	kosdma_ending_finish(&ending);
 	/* One that failed before it was open has a use all the same. */
-	if (ret)
-		kosdma_use_del(&begins[i].access->use);
+	kosdma_use_del(&begins[i].access->use);
 	return ret;
 }
 

@@ -219,24 +219,44 @@ static inline struct nlattr **kosdma_dump_attrs(struct netlink_callback *cb)
 }
 
 /*
- * 6.12: huge entries in PFN maps (before, huge_fault is never called for them).
+ * Huge entries in PFN maps.
+ * 6.12: huge_fault is called for them. Before, only fault is, and there is no bit
+ * that keeps get_user_pages_fast() away: an entry that says that it belongs to a
+ * device has it look for the device's struct pages, find none, and give up.
  * 6.17: vmf_insert_pfn_pmd() takes a plain page frame number.
  */
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0) && defined(CONFIG_ARCH_SUPPORTS_PMD_PFNMAP)
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0)
+#ifdef CONFIG_ARCH_SUPPORTS_PMD_PFNMAP
 #define KOSDMA_HUGE_PFNMAP 1
+#else
+#define KOSDMA_HUGE_PFNMAP 0
+#endif
+#define KOSDMA_HUGE_BY_FAULT 0
+#else
+#if defined(CONFIG_TRANSPARENT_HUGEPAGE) && defined(CONFIG_ARCH_HAS_PTE_DEVMAP) && \
+	defined(CONFIG_ZONE_DEVICE)
+#define KOSDMA_HUGE_PFNMAP 1
+#else
+#define KOSDMA_HUGE_PFNMAP 0
+#endif
+#define KOSDMA_HUGE_BY_FAULT KOSDMA_HUGE_PFNMAP
+#define PMD_ORDER (PMD_SHIFT - PAGE_SHIFT)
+#endif
+
+#if KOSDMA_HUGE_PFNMAP
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 17, 0)
 #include <linux/pfn_t.h>
 #endif
 static inline vm_fault_t kosdma_insert_pfn_pmd(struct vm_fault *vmf, unsigned long pfn, bool write)
 {
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 17, 0)
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 12, 0)
+	return vmf_insert_pfn_pmd(vmf, __pfn_to_pfn_t(pfn, PFN_DEV | PFN_MAP), write);
+#elif LINUX_VERSION_CODE < KERNEL_VERSION(6, 17, 0)
 	return vmf_insert_pfn_pmd(vmf, __pfn_to_pfn_t(pfn, PFN_DEV), write);
 #else
 	return vmf_insert_pfn_pmd(vmf, pfn, write);
 #endif
 }
-#else
-#define KOSDMA_HUGE_PFNMAP 0
 #endif /* huge PFN maps */
 
 #endif /* KOSDMA_COMPAT_H */

@@ -29,8 +29,20 @@ static const struct file_operations kosdma_handle_fops;
 
 #define KOSDMA_NR_TYPES (KOSDMA_HANDLE_BADGE + 1)
 
-/* By sid. Its lock, a leaf, keeps what is found there from being freed. */
-static DEFINE_XARRAY_ALLOC1(kosdma_objects);
+/*
+ * Objects by sid. A chunk is a page of slots; the first one holds the sid that
+ * belongs to it, which no object has. A slot holds an object, or, tagged, the
+ * next free slot. Chunks stay until the module goes.
+ */
+#define KOSDMA_CHUNK_SLOTS ((u32)(PAGE_SIZE / sizeof(void *)))
+#define KOSDMA_SLOT_FREE 1UL
+
+static DEFINE_XARRAY(kosdma_chunks);
+static u32 kosdma_nr_chunks;			/* changes under the mutex */
+static DEFINE_MUTEX(kosdma_chunks_lock);
+/* A leaf: guards what follows, and keeps what is found in a slot from being freed. */
+static DEFINE_SPINLOCK(kosdma_slots_lock);
+static void **kosdma_free_slot;
 
 /* How many were listed, and how many of them are gone; each processor counts its own. */
 struct kosdma_objects_count {
@@ -40,8 +52,84 @@ struct kosdma_objects_count {
 
 static DEFINE_PER_CPU(struct kosdma_objects_count, kosdma_objects_count);
 
-/* How many entries of the table are passed over before others may have its lock. */
-#define KOSDMA_OBJECTS_BATCH 256
+/* --- the table of objects --------------------------------------------------- */
+
+static bool kosdma_slot_is_free(void *entry)
+{
+	return !entry || (unsigned long)entry & KOSDMA_SLOT_FREE;
+}
+
+static u32 kosdma_slot_sid(void **slot)
+{
+	void **chunk = (void **)((unsigned long)slot & PAGE_MASK);
+
+	return xa_to_value(chunk[0]) + (slot - chunk);
+}
+
+/* With the lock: make a slot the first free one. */
+static void kosdma_slot_give_back(void **slot)
+{
+	*slot = (void *)((unsigned long)kosdma_free_slot | KOSDMA_SLOT_FREE);
+	kosdma_free_slot = slot;
+}
+
+static int kosdma_slots_grow(void)
+{
+	void **chunk;
+	int ret = 0;
+	u32 i;
+
+	mutex_lock(&kosdma_chunks_lock);
+	if (READ_ONCE(kosdma_free_slot))
+		goto out;
+	ret = -EDQUOT;
+	if (kosdma_nr_chunks == INT_MAX / KOSDMA_CHUNK_SLOTS)
+		goto out;
+	/* Aligned to its size. */
+	chunk = kzalloc(PAGE_SIZE, GFP_KERNEL);
+	ret = -ENOMEM;
+	if (!chunk)
+		goto out;
+	chunk[0] = xa_mk_value(kosdma_nr_chunks * KOSDMA_CHUNK_SLOTS);
+	ret = xa_err(xa_store(&kosdma_chunks, kosdma_nr_chunks, chunk, GFP_KERNEL));
+	if (ret) {
+		kfree(chunk);
+		goto out;
+	}
+	kosdma_nr_chunks++;
+	spin_lock(&kosdma_slots_lock);
+	for (i = KOSDMA_CHUNK_SLOTS - 1; i > 0; i--)
+		kosdma_slot_give_back(&chunk[i]);
+	spin_unlock(&kosdma_slots_lock);
+out:
+	mutex_unlock(&kosdma_chunks_lock);
+	return ret;
+}
+
+/* Give an object its sid. Zeroed, so not listed: those who find it pass it over. */
+static int kosdma_slot_take(struct kosdma_object *obj)
+{
+	void **slot;
+	int ret;
+
+	for (;;) {
+		spin_lock(&kosdma_slots_lock);
+		slot = kosdma_free_slot;
+		if (slot) {
+			kosdma_free_slot = (void **)((unsigned long)*slot & ~KOSDMA_SLOT_FREE);
+			*slot = obj;
+		}
+		spin_unlock(&kosdma_slots_lock);
+		if (slot)
+			break;
+		ret = kosdma_slots_grow();
+		if (ret)
+			return ret;
+	}
+	obj->slot = slot;
+	obj->sid = kosdma_slot_sid(slot);
+	return 0;
+}
 
 /* --- objects -------------------------------------------------------------- */
 
@@ -61,11 +149,10 @@ int kosdma_object_init(struct kosdma_object *obj, const struct kosdma_object_ops
 	user = kosdma_user_count_object();
 	if (IS_ERR(user))
 		return PTR_ERR(user);
-	/* Zeroed, so not listed: those who find it pass it over. */
-	ret = xa_alloc(&kosdma_objects, &obj->sid, obj, XA_LIMIT(1, INT_MAX), GFP_KERNEL);
+	ret = kosdma_slot_take(obj);
 	if (ret) {
 		kosdma_user_uncount_object(user);
-		return ret == -EBUSY ? -EDQUOT : ret;
+		return ret;
 	}
 	obj->ops = ops;
 	obj->user = user;
@@ -99,26 +186,28 @@ void kosdma_object_list(struct kosdma_object *obj)
  */
 struct kosdma_object *kosdma_object_next(u32 *sid, u32 types)
 {
-	struct kosdma_object *obj;
-	unsigned long index = *sid;
-	unsigned int n = 0;
+	struct kosdma_object *found = NULL;
+	u32 next = *sid, i;
+	void **chunk;
 
-	/* Under the lock nothing that is found has been freed; but it may be about to be. */
-	xa_lock(&kosdma_objects);
-	for (obj = xa_find(&kosdma_objects, &index, U32_MAX, XA_PRESENT); obj;
-	     obj = xa_find_after(&kosdma_objects, &index, U32_MAX, XA_PRESENT)) {
-		if (smp_load_acquire(&obj->listed) && types & BIT(obj->ops->type) &&
-		    kref_get_unless_zero(&obj->ref))
-			break;
-		if (++n % KOSDMA_OBJECTS_BATCH == 0) {
-			xa_unlock(&kosdma_objects);
-			cond_resched();
-			xa_lock(&kosdma_objects);
+	while (!found && (chunk = xa_load(&kosdma_chunks, next / KOSDMA_CHUNK_SLOTS))) {
+		/* Under the lock nothing that is found has been freed; but it may be about to be. */
+		spin_lock(&kosdma_slots_lock);
+		for (i = next % KOSDMA_CHUNK_SLOTS ?: 1; i < KOSDMA_CHUNK_SLOTS; i++) {
+			struct kosdma_object *obj = chunk[i];
+
+			if (!kosdma_slot_is_free(obj) && smp_load_acquire(&obj->listed) &&
+			    types & BIT(obj->ops->type) && kref_get_unless_zero(&obj->ref)) {
+				found = obj;
+				break;
+			}
 		}
+		spin_unlock(&kosdma_slots_lock);
+		next = round_down(next, KOSDMA_CHUNK_SLOTS) + i;
+		cond_resched();
 	}
-	xa_unlock(&kosdma_objects);
-	*sid = index;
-	return obj;
+	*sid = next;
+	return found;
 }
 
 /* A number, not 0, that is another one after an object of the type comes or goes. */
@@ -151,7 +240,9 @@ unsigned int kosdma_object_count(enum kosdma_handle_type type)
 
 static void kosdma_object_unlist(struct kosdma_object *obj)
 {
-	xa_erase(&kosdma_objects, obj->sid);
+	spin_lock(&kosdma_slots_lock);
+	kosdma_slot_give_back(obj->slot);
+	spin_unlock(&kosdma_slots_lock);
 	if (obj->listed)
 		this_cpu_inc(kosdma_objects_count.freed[obj->ops->type]);
 }
@@ -172,7 +263,8 @@ void kosdma_object_set_ended(struct kosdma_object *obj, enum kosdma_end how)
 {
 	if (cmpxchg(&obj->ended, KOSDMA_LIVE, how) != KOSDMA_LIVE)
 		return;
-	wake_up_poll(&obj->wait, EPOLLHUP);
+	if (wq_has_sleeper(&obj->wait))
+		wake_up_poll(&obj->wait, EPOLLHUP);
 	kosdma_object_tell_end(obj);
 }
 
@@ -287,13 +379,16 @@ static void kosdma_handle_reap_locked(struct kosdma_handle *handle, struct list_
 
 static void kosdma_handle_free(struct kosdma_handle *handle)
 {
+	bool first = handle == &handle->obj->first;
+
 	if (handle->badge)
 		kosdma_object_put(handle->badge);
 	if (handle->owner)
 		kosdma_process_put(handle->owner);
 	kosdma_user_uncount_object(handle->user);
 	kosdma_object_put(handle->obj);
-	kfree(handle);
+	if (!first)
+		kfree(handle);
 	kosdma_stat_add(KOSDMA_STAT_HANDLES_FREED, 1);
 }
 
@@ -474,14 +569,19 @@ int kosdma_handle_create(struct kosdma_ucmd *ucmd, struct kosdma_object *obj, u3
 	struct file *file;
 	int fd, ret;
 
-	handle = kzalloc(sizeof(*handle), GFP_KERNEL_ACCOUNT);
-	if (!handle)
-		return -ENOMEM;
-	handle->user = kosdma_user_count_object();
-	if (IS_ERR(handle->user)) {
-		ret = PTR_ERR(handle->user);
-		goto err_free;
+	if (parent) {
+		handle = kzalloc(sizeof(*handle), GFP_KERNEL_ACCOUNT);
+		if (!handle)
+			return -ENOMEM;
+		handle->user = kosdma_user_count_object();
+		ret = PTR_ERR_OR_ZERO(handle->user);
+	} else {
+		handle = &obj->first;
+		handle->user = obj->user;
+		ret = kosdma_user_count_another(obj->user);
 	}
+	if (ret)
+		goto err_free;
 	if (!obj->ops->transferable) {
 		handle->owner = kosdma_process_current();
 		if (IS_ERR(handle->owner)) {
@@ -551,7 +651,8 @@ err_put:
 err_user:
 	kosdma_user_uncount_object(handle->user);
 err_free:
-	kfree(handle);
+	if (parent)
+		kfree(handle);
 	return ret;
 }
 
@@ -938,5 +1039,10 @@ int kosdma_ioctl_badge_create(struct kosdma_ucmd *ucmd)
 
 void kosdma_handle_exit(void)
 {
-	xa_destroy(&kosdma_objects);
+	unsigned long n;
+	void **chunk;
+
+	xa_for_each(&kosdma_chunks, n, chunk)
+		kfree(chunk);
+	xa_destroy(&kosdma_chunks);
 }

@@ -206,42 +206,6 @@ struct kosdma_object_ops {
 };
 
 /**
- * struct kosdma_object - what a handle names; first member of every kind
- * @ops: immutable
- * @ref: keeps the memory
- * @user: whom it is counted against; immutable
- * @sid: identity, unique among living objects, never 0; immutable
- * @pid: thread group that made it; immutable
- * @uid: its effective user then, who may see it; immutable
- * @listed: it is complete, and those who may see it do; set once
- * @ended: an enum kosdma_end, see kosdma_object_set_ended()
- * @tree: guards @reach, @ending and the tree fields of its handles
- * @reach: open unrevoked handles + uses + pins
- * @ending: uses that a revoke has marked and that have not ended yet
- * @root: the handle that all others descend from, or NULL
- * @numbers: how many handles it has had
- * @wait: pollers of its handles
- * @events: what they are told while it lives; see kosdma_object_set_events()
- */
-struct kosdma_object {
-	const struct kosdma_object_ops *ops;
-	struct kref ref;
-	struct kosdma_user *user;
-	u32 sid;
-	pid_t pid;
-	kuid_t uid;
-	bool listed;
-	int ended;
-	struct mutex tree;	/* guards what follows */
-	unsigned int reach;
-	struct list_head ending;
-	struct kosdma_handle *root;
-	u32 numbers;
-	wait_queue_head_t wait;
-	__poll_t events;
-};
-
-/**
  * struct kosdma_handle - one node of an object's inheritance tree
  * @obj: reference; immutable
  * @owner: reference to the only process that may use it, NULL for
@@ -284,6 +248,46 @@ struct kosdma_handle {
 	struct list_head sibling;
 	struct list_head uses;
 	unsigned int nuses;
+};
+
+/**
+ * struct kosdma_object - what a handle names; first member of every kind
+ * @ops: immutable
+ * @ref: keeps the memory
+ * @user: whom it is counted against; immutable
+ * @sid: identity, unique among living objects, never 0; immutable
+ * @slot: its place in the table of objects; immutable
+ * @pid: thread group that made it; immutable
+ * @uid: its effective user then, who may see it; immutable
+ * @listed: it is complete, and those who may see it do; set once
+ * @ended: an enum kosdma_end, see kosdma_object_set_ended()
+ * @tree: guards @reach, @ending and the tree fields of its handles
+ * @reach: open unrevoked handles + uses + pins
+ * @ending: uses that a revoke has marked and that have not ended yet
+ * @first: memory of the first handle, from which all others descend
+ * @root: @first, or NULL when it has gone or does not exist yet
+ * @numbers: how many handles it has had
+ * @wait: pollers of its handles
+ * @events: what they are told while it lives; see kosdma_object_set_events()
+ */
+struct kosdma_object {
+	const struct kosdma_object_ops *ops;
+	struct kref ref;
+	struct kosdma_user *user;
+	u32 sid;
+	void **slot;
+	pid_t pid;
+	kuid_t uid;
+	bool listed;
+	int ended;
+	struct mutex tree;	/* guards what follows */
+	unsigned int reach;
+	struct list_head ending;
+	struct kosdma_handle first;
+	struct kosdma_handle *root;
+	u32 numbers;
+	wait_queue_head_t wait;
+	__poll_t events;
 };
 
 /**
@@ -420,6 +424,7 @@ static inline struct kosdma_process *kosdma_process_get(struct kosdma_process *p
 
 unsigned int kosdma_max_objects(void);
 struct kosdma_user *kosdma_user_count_object(void);
+int kosdma_user_count_another(struct kosdma_user *user);
 void kosdma_user_uncount_object(struct kosdma_user *user);
 int kosdma_user_charge(struct kosdma_user *user, unsigned long npages);
 uid_t kosdma_user_id(struct kosdma_user *user, struct user_namespace *ns);
