@@ -825,6 +825,8 @@ static struct kosdma_handle *kosdma_handle_fget(int fd)
 		fput(file);
 		return ERR_PTR(-EBADF);
 	}
+	/* A spare file may have been put to use at this number just now: see whose it is now. */
+	smp_rmb();
 	return file->private_data;
 }
 

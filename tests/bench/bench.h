@@ -103,6 +103,7 @@ OPERATION(kosdma_null);
 OPERATION(kosdma_create);
 OPERATION(kosdma_map);
 OPERATION(kosdma_open);
+OPERATION(kosdma_open_batch);
 OPERATION(kosdma_chain);
 OPERATION(kosdma_domains);
 OPERATION(kosdma_info);

@@ -163,6 +163,27 @@ void kosdma_open(struct run *run, size_t size)
 	open_and_close(run, create(size), size < MiB(64) ? 20 : 10);
 }
 
+/* So many at once; what is told is one of them. */
+void kosdma_open_batch(struct run *run, size_t nr)
+{
+	KosDmaBeginItem items[KOS_BATCH_MAX];
+	Handle buffer = create(PAGE_SIZE), handles[KOS_BATCH_MAX];
+
+	attach();
+	while (run_again(run, 10)) {
+		for (size_t i = 0; i < nr; i++)
+			items[i].rid = buffer;
+		run_start(run);
+		ASSERT_OK(KosDmaBeginMany(INVALID_HANDLE, items, nr, NULL));
+		run_each(run, "open", nr);
+		for (size_t i = 0; i < nr; i++)
+			handles[i] = items[i].handle;
+		run_start(run);
+		ASSERT_OK(KosHandleCloseMany(handles, nr));
+		run_each(run, "close", nr);
+	}
+}
+
 void kosdma_flushes(struct run *run, size_t size)
 {
 	Handle buffer = create(size), access;

@@ -17,6 +17,8 @@ ARGS(size_4m, ARGS_BYTES, { MiB(4) });
 ARGS(size_1g, ARGS_BYTES, { MiB(1024) });
 /* Of one block: where more of them lie depends on what else the guest does. */
 ARGS(blocks_of_pages, ARGS_BYTES, { KiB(4), MiB(4) });
+ARGS(batches, ARGS_COUNT, { 1, 4, 16, 64, 256 });
+ARGS(batch_64, ARGS_COUNT, { 64 });
 ARGS(nth, ARGS_COUNT, { 1, 2, 4, 16 });
 ARGS(few_nth, ARGS_COUNT, { 1, 2, 4 });
 ARGS(blocks, ARGS_COUNT, { 1, 1000, 100000 });
@@ -53,6 +55,8 @@ const struct operation operations[] = {
 	{ "open", "VFIO hugetlb", vfio_open, &huge_sizes, NULL, PAGES_HUGETLB },
 	{ "open", "iommufd 4 KiB", iommufd_open, &sizes_64m, NULL, PAGES_4K },
 	{ "open", "iommufd THP", iommufd_open, &huge_sizes, NULL, PAGES_THP },
+
+	{ "open 4 KiB in batches of", "kosdma", kosdma_open_batch, &batches, &batch_64, 0 },
 
 	{ "chain", "kosdma", kosdma_chain, &sizes, &size_4m, 0 },
 	{ "chain", "VFIO 4 KiB", vfio_chain, &sizes_64m, NULL, PAGES_4K },
