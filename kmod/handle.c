@@ -108,6 +108,7 @@ struct kosdma_object *kosdma_object_next(u32 *sid, u32 types)
 	xa_lock(&kosdma_objects);
 	for (obj = xa_find(&kosdma_objects, &index, U32_MAX, XA_PRESENT); obj;
 	     obj = xa_find_after(&kosdma_objects, &index, U32_MAX, XA_PRESENT)) {
+		/* Before all that the object is: pairs with kosdma_object_list(). */
 		if (smp_load_acquire(&obj->listed) && types & BIT(obj->ops->type) &&
 		    kref_get_unless_zero(&obj->ref))
 			break;
