@@ -453,9 +453,10 @@ static unsigned int kosdma_quarantine_free(const struct kosdma_release *release,
 
 	mutex_lock(&kosdma_quarantine_lock);
 	list_for_each_entry_safe(access, next, &kosdma_quarantine, domain_node) {
-		if (access->suspect ? !access->suspect->suspect &&
-				      kosdma_release_matches(release, access->suspect) :
-				      list_empty(&kosdma_suspects)) {
+		const struct kosdma_device *suspect = access->suspect;
+
+		if (suspect ? !suspect->suspect && kosdma_release_matches(release, suspect) :
+			      list_empty(&kosdma_suspects)) {
 			list_move_tail(&access->domain_node, &done);
 			access->quarantined = false;
 			kosdma_quarantined -= access->buffer->npages;

@@ -739,7 +739,7 @@ static bool kosdma_why_bound(struct kosdma_why *why, struct kosdma_device *dev)
 	return held;
 }
 
-/* What is in the way of a function that kosdma does not have: its @driver, or if that is empty, that it has none. */
+/* What is in the way of a function that kosdma does not have: its @driver, or that it has none. */
 static void kosdma_why_unbound(struct kosdma_why *why, const char *driver)
 {
 	struct kosdma_reason reason = { .address = why->address };

@@ -55,7 +55,7 @@ static struct ratelimit_state kosdma_faults_limit;
 
 /* --- numbers ---------------------------------------------------------------- */
 
-/* What one processor adds and another one subtracts meanwhile may be seen in part: never below 0. */
+/* What one processor adds and another one subtracts may be seen in part: never below 0. */
 u64 kosdma_stat_read(enum kosdma_stat stat)
 {
 	s64 sum = 0;

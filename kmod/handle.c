@@ -200,6 +200,7 @@ struct kosdma_object *kosdma_object_next(u32 *sid, u32 types)
 		for (i = next % KOSDMA_CHUNK_SLOTS ?: 1; i < KOSDMA_CHUNK_SLOTS; i++) {
 			struct kosdma_object *obj = chunk[i];
 
+			/* Listed before all that the object is: pairs with kosdma_object_list(). */
 			if (!kosdma_slot_is_free(obj) && smp_load_acquire(&obj->listed) &&
 			    types & BIT(obj->ops->type) && kref_get_unless_zero(&obj->ref)) {
 				found = obj;

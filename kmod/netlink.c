@@ -10,7 +10,11 @@
  * Whether somebody may see or do something is decided when the request comes,
  * by who sends it and by who opened the socket: both must be privileged, so
  * that no privileged program can be made to write a request, or to read the
- * rest of a dump, by giving it a socket as its output or input.
+ * rest of a dump, by giving it a socket as its output or input. (One that names
+ * the kernel as the destination knows what it does: see netlink_capable().)
+ *
+ * While a request is answered nobody can register or remove a generic netlink
+ * family, so nothing here waits for a driver of the kernel's.
  */
 #include <linux/cred.h>
 #include <linux/net.h>

@@ -261,9 +261,10 @@ TEST_F(kosctl, wrong_command_lines_are_told_precisely_and_exit_2)
 		{ "grant 00:-8.0 --user 1", "kosctl: '00:-8.0' is no PCI address\n" },
 		{ "list buffers --pid x", "kosctl: 'x' is no process\n" },
 		{ "list buffers --pid 0", "kosctl: '0' is no process\n" },
-		{ "list buffers --force", "kosctl: 'list' takes no --force\n"
-					  "usage: kosctl list buffers [--pid P] [--bdf BDF] [-j]\n" },
-		{ "tree -j", "kosctl: 'tree' takes no --json\nusage: kosctl tree \n" },
+		{ "list buffers --force",
+		  "kosctl: 'list' takes no --force\n"
+		  "usage: kosctl list buffers [--pid P] [--bdf BDF] [-j]\n" },
+		{ "tree -j", "kosctl: 'tree' takes no --json\nusage: kosctl tree\n" },
 		{ "stat -w 0", "kosctl: '0' is no number of seconds\n" },
 		{ "stat --since-boot", "kosctl: 'stat' takes no --since-boot\n"
 				       "usage: kosctl stat [-w SECONDS] [-j]\n" },
@@ -623,7 +624,8 @@ TEST_F(kosctl, who_tells_processes_and_devices)
 	static const char all[] =
 		"[\n{\"object\":\"buffer 2\",\"who\":\"kosctl_test[@PID]\",\"may\":[\"read\",\"write\"],\"through\":\"mapping 3\"},\n"
 		"{\"object\":\"buffer 2\",\"who\":\"device @BDF\",\"may\":[\"read\",\"write\"],\"through\":\"access 4\"},\n"
-		"{\"object\":\"buffer 2\",\"who\":\"whoever has it\",\"may\":[\"read\",\"write\"],\"through\":\"handle 1\"}\n]\n";
+		"{\"object\":\"buffer 2\",\"who\":\"whoever has it\",\"may\":[\"read\",\"write\"],"
+		"\"through\":\"handle 1\"}\n]\n";
 
 	if (!edu_translated(&self->edu))
 		SKIP("the texts are those of a device behind an IOMMU");

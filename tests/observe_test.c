@@ -278,7 +278,7 @@ struct churn {
 	bool order;
 };
 
-/* At the first handle that is seen, all copies with an odd number go, wherever the dump has stopped. */
+/* At the first handle that is seen, every other copy goes, wherever the dump has stopped. */
 static void close_odd_copies(const struct netlink_reply *reply, void *arg)
 {
 	struct churn *churn = arg;

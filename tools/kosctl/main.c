@@ -252,6 +252,14 @@ static bool parse_group(const char *text, uint32_t *gid)
 	return group;
 }
 
+static void print_synopsis(FILE *to, const char *before, const struct command *command)
+{
+	const char *second = command->words[1] ? command->words[1] : "";
+
+	fprintf(to, "%skosctl %s%s%s%s%s\n", before, command->words[0], *second ? " " : "", second,
+		*command->synopsis ? " " : "", command->synopsis);
+}
+
 static void usage(FILE *to)
 {
 	size_t i;
@@ -260,9 +268,8 @@ static void usage(FILE *to)
 	for (i = 0; i < NR_COMMANDS; i++) {
 		const struct command *command = &commands[i];
 
-		fprintf(to, "  kosctl %s%s%s %s\n\t%s\n", command->words[0],
-			command->words[1] ? " " : "", command->words[1] ? command->words[1] : "",
-			command->synopsis, command->help);
+		print_synopsis(to, "  ", command);
+		fprintf(to, "\t%s\n", command->help);
 	}
 	fputs("\nBDF is [SEGMENT:]BUS:DEVICE.FUNCTION, such as 0000:00:08.0 or 00:08.0.\n"
 	      "-j, --json prints JSON. Exit status: 0 done, 1 refused or failed, 2 usage,\n"
@@ -271,9 +278,7 @@ static void usage(FILE *to)
 
 static int usage_of(const struct command *command)
 {
-	fprintf(stderr, "usage: kosctl %s%s%s %s\n", command->words[0],
-		command->words[1] ? " " : "", command->words[1] ? command->words[1] : "",
-		command->synopsis);
+	print_synopsis(stderr, "usage: ", command);
 	return EXIT_USAGE;
 }
 

@@ -8,17 +8,24 @@
 #include <string.h>
 #include <time.h>
 
-static const char *const events[] = { "create", "end",	"revoke",     "attach",	 "detach", "bind",
-				      "unbind", "lost", "quarantine", "release", "refuse", "fault" };
+static const char *const events[] = {
+	"create", "end",  "revoke",	"attach",  "detach", "bind",
+	"unbind", "lost", "quarantine", "release", "refuse", "fault",
+};
 
 #define NR(a) (sizeof(a) / sizeof((a)[0]))
 
 static const struct nla_policy event_policy[KOSDMA_A_EVENT_MAX + 1] = {
-	[KOSDMA_A_EVENT_EVENT] = { .type = NLA_U32 },  [KOSDMA_A_EVENT_TIME] = { .type = NLA_U64 },
-	[KOSDMA_A_EVENT_NUMBER] = { .type = NLA_U64 }, [KOSDMA_A_EVENT_SID] = { .type = NLA_U32 },
-	[KOSDMA_A_EVENT_TYPE] = { .type = NLA_U32 },   [KOSDMA_A_EVENT_PID] = { .type = NLA_U32 },
-	[KOSDMA_A_EVENT_UID] = { .type = NLA_U32 },    [KOSDMA_A_EVENT_DEVICE] = { .type = NLA_U32 },
-	[KOSDMA_A_EVENT_ERROR] = { .type = NLA_U32 },  [KOSDMA_A_EVENT_PAGES] = { .type = NLA_U64 },
+	[KOSDMA_A_EVENT_EVENT] = { .type = NLA_U32 },
+	[KOSDMA_A_EVENT_TIME] = { .type = NLA_U64 },
+	[KOSDMA_A_EVENT_NUMBER] = { .type = NLA_U64 },
+	[KOSDMA_A_EVENT_SID] = { .type = NLA_U32 },
+	[KOSDMA_A_EVENT_TYPE] = { .type = NLA_U32 },
+	[KOSDMA_A_EVENT_PID] = { .type = NLA_U32 },
+	[KOSDMA_A_EVENT_UID] = { .type = NLA_U32 },
+	[KOSDMA_A_EVENT_DEVICE] = { .type = NLA_U32 },
+	[KOSDMA_A_EVENT_ERROR] = { .type = NLA_U32 },
+	[KOSDMA_A_EVENT_PAGES] = { .type = NLA_U64 },
 };
 
 struct monitor {

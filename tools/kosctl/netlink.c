@@ -8,7 +8,9 @@
 #include <sys/socket.h>
 
 #include <linux/netlink.h>
+#include <netlink/cache.h>
 #include <netlink/genl/ctrl.h>
+#include <netlink/genl/family.h>
 #include <netlink/msg.h>
 
 enum {
@@ -40,6 +42,8 @@ struct nlmsghdr *reply_message(void)
 /* Connect, once. Returns 0 or an exit status, having complained. */
 static int connect_family(void)
 {
+	struct nl_cache *families;
+	struct genl_family *kosdma;
 	int on = 1, ret;
 
 	if (sock)
@@ -49,18 +53,27 @@ static int connect_family(void)
 		complain("cannot open a netlink socket: %m");
 		return EXIT_REFUSED;
 	}
-	/* Old kernels lack these; refusals are then told by their errno only. */
-	setsockopt(nl_socket_get_fd(sock), SOL_NETLINK, NETLINK_EXT_ACK, &on, sizeof(on));
-	setsockopt(nl_socket_get_fd(sock), SOL_NETLINK, NETLINK_CAP_ACK, &on, sizeof(on));
-	setsockopt(nl_socket_get_fd(sock), SOL_NETLINK, NETLINK_GET_STRICT_CHK, &on, sizeof(on));
-	ret = genl_ctrl_resolve(sock, KOSDMA_FAMILY_NAME);
-	if (ret < 0) {
+	ret = genl_ctrl_alloc_cache(sock, &families);
+	if (ret) {
+		complain("netlink: %s", nl_geterror(ret));
+		return EXIT_REFUSED;
+	}
+	kosdma = genl_ctrl_search_by_name(families, KOSDMA_FAMILY_NAME);
+	if (kosdma) {
+		family = (int)genl_family_get_id(kosdma);
+		genl_family_put(kosdma);
+	}
+	nl_cache_free(families);
+	if (!kosdma) {
 		complain("kosdma is not loaded, or this is not the initial network namespace");
 		nl_socket_free(sock);
 		sock = NULL;
 		return EXIT_NO_MODULE;
 	}
-	family = ret;
+	/* Old kernels lack these; refusals are then told by their errno only. */
+	setsockopt(nl_socket_get_fd(sock), SOL_NETLINK, NETLINK_EXT_ACK, &on, sizeof(on));
+	setsockopt(nl_socket_get_fd(sock), SOL_NETLINK, NETLINK_CAP_ACK, &on, sizeof(on));
+	setsockopt(nl_socket_get_fd(sock), SOL_NETLINK, NETLINK_GET_STRICT_CHK, &on, sizeof(on));
 	/* The kernel fills its messages as far as the reader has room. */
 	nl_socket_set_msg_buf_size(sock, RECEIVE_ROOM);
 	return 0;

@@ -117,8 +117,8 @@ static size_t index_first(const struct index *index, uint64_t key)
 
 /* Each object @pos of @index with the key @k; @i counts. */
 #define for_each_of(pos, i, index, k)                                                              \
-	for ((i) = index_first(index, k); ((pos) = (index)->sorted[i]) && (index)->key(pos) == (k); \
-	     (i)++)
+	for ((i) = index_first(index, k);                                                          \
+	     ((pos) = (index)->sorted[i]) && (index)->key(pos) == (k); (i)++)
 
 /* "name[pid]"; the name is what /proc says now. */
 static const char *process_name(const struct object *object)

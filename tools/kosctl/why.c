@@ -66,7 +66,10 @@ struct reasons {
 	int nr;
 };
 
-/* Grants are for users of the initial user namespace: its number for who runs this, one namespace further in. */
+/*
+ * Grants are for users of the initial user namespace: its number for who runs
+ * this, there or one namespace further in.
+ */
 static unsigned int outer_uid(void)
 {
 	unsigned int uid = geteuid(), first, outer, count;
