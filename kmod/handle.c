@@ -195,14 +195,16 @@ struct kosdma_object *kosdma_object_next(u32 *sid, u32 types)
 	void **chunk;
 
 	while (!found && (chunk = xa_load(&kosdma_chunks, next / KOSDMA_CHUNK_SLOTS))) {
-		/* Under the lock nothing that is found has been freed; but it may be about to be. */
+		/* Under the lock nothing found here has been freed; but it may be about to be. */
 		spin_lock(&kosdma_slots_lock);
 		for (i = next % KOSDMA_CHUNK_SLOTS ?: 1; i < KOSDMA_CHUNK_SLOTS; i++) {
 			struct kosdma_object *obj = chunk[i];
 
-			/* Listed before all that the object is: pairs with kosdma_object_list(). */
-			if (!kosdma_slot_is_free(obj) && smp_load_acquire(&obj->listed) &&
-			    types & BIT(obj->ops->type) && kref_get_unless_zero(&obj->ref)) {
+			if (kosdma_slot_is_free(obj))
+				continue;
+			/* Pairs with kosdma_object_list(): then it is complete. */
+			if (smp_load_acquire(&obj->listed) && types & BIT(obj->ops->type) &&
+			    kref_get_unless_zero(&obj->ref)) {
 				found = obj;
 				break;
 			}
