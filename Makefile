@@ -40,9 +40,12 @@ bench:	## measure kosdma beside VFIO and others in guests: tables, CSV and plots
 	@$(MAKE) --no-print-directory $(PARALLEL) all
 	@$(VM)/bench
 
-fuzz:	## fuzz the pure logic, each program for FUZZ_SECONDS (300)
+fuzz:	## fuzz the pure logic, each program for FUZZ_SECONDS (300), and the module in a guest for as long
+	@$(VM)/install-packages
 	@$(VM)/install-packages fuzz
 	@tests/host/logic/fuzz
+	@$(MAKE) --no-print-directory $(PARALLEL) user
+	@tests/fuzz/run -t $${FUZZ_SECONDS:-300} -s $$(date +%s)
 
 kselftest: user	## run the tests on this machine, whose module is loaded
 	@$(MAKE) --no-print-directory -C tests O=$(O) run_tests

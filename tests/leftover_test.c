@@ -14,6 +14,7 @@
 #include "harness.h"
 #include "lib/buffer.h"
 #include "lib/edu.h"
+#include "lib/netlink.h"
 #include "lib/probe.h"
 
 #define MAX_OBJECTS "/sys/module/kosdma/parameters/max_objects"
@@ -134,6 +135,50 @@ TEST(no_page_is_in_quarantine)
 {
 	probe_require_module();
 	EXPECT_EQ(0, probe_quarantined());
+}
+
+static void take(const struct netlink_reply *reply, void *arg)
+{
+	*(struct netlink_reply *)arg = *reply;
+}
+
+/* Of what is charged, mapped by an IOMMU, listed or late. */
+static bool nothing_is_counted(void *arg)
+{
+	static const int gauges[] = {
+		KOSDMA_A_STATS_PAGES, KOSDMA_A_STATS_LINGERING, KOSDMA_A_STATS_QUARANTINED,
+		KOSDMA_A_STATS_IOVA_BYTES, KOSDMA_A_STATS_BUFFERS, KOSDMA_A_STATS_MAPPINGS,
+		KOSDMA_A_STATS_ACCESSES, KOSDMA_A_STATS_DOMAINS, KOSDMA_A_STATS_REGIONS,
+		KOSDMA_A_STATS_HANDLES,
+	};
+	struct netlink_request req;
+	struct netlink_reply reply = { 0 };
+	int sock = netlink_open();
+
+	netlink_request(&req, KOSDMA_CMD_STATS_GET, false);
+	ASSERT_EQ(0, netlink_send(sock, &req, take, &reply).error);
+	close(sock);
+	for (size_t i = 0; i < ARRAY_SIZE(gauges); i++) {
+		ASSERT_TRUE(reply.has[gauges[i]]);
+		*(int *)arg = gauges[i];
+		if (reply.number[gauges[i]])
+			return false;
+	}
+	*(int *)arg = 0;
+	return true;
+}
+
+TEST(nothing_is_counted_any_more)
+{
+	int gauge = 0;
+
+	probe_require_module();
+	if (geteuid())
+		SKIP("needs root: others see their own objects alone");
+	if (access(MODULE_IN_GUEST, F_OK))
+		SKIP("others may be using the module here");
+	wait_until(nothing_is_counted, &gauge, SECONDS);
+	EXPECT_EQ(0, gauge);
 }
 
 TEST(no_register_is_claimed)
