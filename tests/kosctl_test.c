@@ -231,7 +231,6 @@ TEST_F(kosctl, wrong_command_lines_are_told_precisely_and_exit_2)
 	} lines[] = {
 		{ "", "kosctl: which command?\n'kosctl --help' lists them\n" },
 		{ "lis", "kosctl: there is no command 'lis'\n'kosctl --help' lists them\n" },
-		{ "list", "kosctl: 'list' what?\n'kosctl --help' lists them\n" },
 		{ "list dev",
 		  "kosctl: 'list' what? there is no 'dev'\n'kosctl --help' lists them\n" },
 		{ "list devices 1", "kosctl: '1' is one word too many\n"
@@ -497,6 +496,8 @@ static void let_go(struct fixture_data_kosctl *self)
 
 TEST_F(kosctl, objects_are_listed_as_text_and_json)
 {
+	static char text[TEXT_MAX], err[TEXT_MAX];
+
 	if (!edu_translated(&self->edu))
 		SKIP("the texts are those of a device behind an IOMMU");
 	expect(self, "list buffers", DONE,
@@ -524,6 +525,15 @@ TEST_F(kosctl, objects_are_listed_as_text_and_json)
 	       "");
 	expect(self, "list regions -j", DONE, "[\n]\n", "");
 	expect(self, "list quarantine", DONE, "SID  PID  UID  BUFFER  PAGES  BDF\n", "");
+	expect(self, "list -j --pid 1", DONE,
+	       "{\"buffers\":[\n]\n,\"mappings\":[\n]\n,\"accesses\":[\n]\n,\"domains\":[\n]\n,"
+	       "\"regions\":[\n]\n,\"handles\":[\n]\n,\"quarantine\":[\n]\n}\n",
+	       "");
+	EXPECT_EQ(DONE, run(self, "list -j", text, err));
+	EXPECT_EQ(0, strncmp(text, "{\"devices\":[\n{\"bdf\":", 20));
+	EXPECT_EQ(DONE, run(self, "list", text, err));
+	EXPECT_EQ(0, strncmp(text, "devices:\nBDF ", 13));
+	EXPECT_NOT_NULL(strstr(text, "\n\naccesses:\nSID  PID "));
 	expect(self, "tree", DONE,
 	       "kosctl_test[@PID], user 0\n"
 	       "  domain 1 (automatic), translated\n"

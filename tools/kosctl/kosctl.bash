@@ -26,7 +26,7 @@ _kosctl() {
 	*)
 		case $cword:${COMP_WORDS[1]} in
 		1:*) words='list tree monitor stat why who release grants grant revoke-grant bind unbind --help' ;;
-		2:list) words='devices buffers mappings accesses domains regions handles quarantine' ;;
+		2:list) words='devices buffers mappings accesses domains regions handles quarantine --pid --bdf --json' ;;
 		*:list)
 			words='--bdf --json'
 			[ "${COMP_WORDS[2]}" = devices ] || words+=' --pid'

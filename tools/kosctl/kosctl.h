@@ -194,6 +194,7 @@ int list_domains(const struct options *options);
 int list_regions(const struct options *options);
 int list_handles(const struct options *options);
 int list_quarantine(const struct options *options);
+int list_all(const struct options *options);
 int release(const struct options *options);
 
 /* ---- tree.c ---- */

@@ -55,6 +55,13 @@ static const struct command commands[] = {
 	LIST(quarantine, "pages that a device may still write"),
 #undef LIST
 	{
+		.words = { "list" },
+		.takes = OPTION_PID | OPTION_BDF | OPTION_JSON,
+		.run = list_all,
+		.synopsis = "[--pid P] [--bdf BDF] [-j]",
+		.help = "all of these",
+	},
+	{
 		.words = { "tree" },
 		.run = tree,
 		.synopsis = "",
@@ -362,16 +369,17 @@ static const struct command *find_command(char **words, int nr, int *used)
 
 		if (nr < 1 || strcmp(words[0], command->words[0]))
 			continue;
-		first = true;
 		*used = command->words[1] ? 2 : 1;
-		if (!command->words[1] || (nr > 1 && !strcmp(words[1], command->words[1])))
+		/* A word behind "list" is a noun; that there is none has the last row. */
+		if (command->words[1] ? nr > 1 && !strcmp(words[1], command->words[1]) :
+					!first || nr == 1)
 			return command;
+		first = true;
 	}
 	if (!nr)
 		complain("which command?");
 	else if (first)
-		complain(nr > 1 ? "'%s' what? there is no '%s'" : "'%s' what?", words[0],
-			 nr > 1 ? words[1] : "");
+		complain("'%s' what? there is no '%s'", words[0], words[1]);
 	else
 		complain("there is no command '%s'", words[0]);
 	return NULL;

@@ -423,6 +423,33 @@ int list_quarantine(const struct options *options)
 	return list_noun(NOUN_QUARANTINE, options);
 }
 
+static void print_noun(const char *name, bool first, bool json)
+{
+	if (json)
+		printf("%c\"%s\":", first ? '{' : ',', name);
+	else
+		printf("%s%s:\n", first ? "" : "\n", name);
+}
+
+/* A device is nothing that a process made. */
+int list_all(const struct options *options)
+{
+	bool json = options->present & OPTION_JSON, devices = !(options->present & OPTION_PID);
+	int noun, ret = 0;
+
+	if (devices) {
+		print_noun("devices", true, json);
+		ret = list_devices(options);
+	}
+	for (noun = 0; noun < NR_NOUNS && !ret; noun++) {
+		print_noun(noun_names[noun], !devices && !noun, json);
+		ret = list_noun((enum noun)noun, options);
+	}
+	if (json)
+		puts("}");
+	return ret;
+}
+
 /* ---- for tree and who ---- */
 
 struct loading {
