@@ -8,6 +8,7 @@
 #ifndef KOSDMA_COMPAT_H
 #define KOSDMA_COMPAT_H
 
+#include <linux/fs.h>
 #include <linux/gfp.h>
 #include <linux/iommu.h>
 #include <linux/irqdomain.h>
@@ -17,6 +18,11 @@
 #include <linux/slab.h>
 #include <linux/version.h>
 #include <linux/workqueue.h>
+
+/* 6.3: locks have a header of their own */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 3, 0)
+#include <linux/filelock.h>
+#endif
 
 #include <net/genetlink.h>
 
@@ -197,6 +203,16 @@ static inline void kosdma_genl_unregister(struct genl_family *family)
 	genl_unregister_family(family);
 }
 #endif /* split_ops */
+
+/* 6.12: a file's owner for signals is allocated when it is set */
+static inline bool kosdma_file_has_owner(struct file *file)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 12, 0)
+	return READ_ONCE(file->f_owner.pid) || READ_ONCE(file->f_owner.signum);
+#else
+	return file_f_owner(file);
+#endif
+}
 
 /* 6.18: the queue that schedule_delayed_work() uses was renamed */
 static inline void kosdma_hurry(struct delayed_work *work)

@@ -27,6 +27,8 @@
 
 static const struct file_operations kosdma_handle_fops;
 
+static void kosdma_handle_closed(struct kosdma_handle *handle);
+
 #define KOSDMA_NR_TYPES (KOSDMA_HANDLE_BADGE + 1)
 
 /*
@@ -191,13 +193,16 @@ struct kosdma_object *kosdma_object_next(u32 *sid, u32 types)
 	void **chunk;
 
 	while (!found && (chunk = xa_load(&kosdma_chunks, next / KOSDMA_CHUNK_SLOTS))) {
-		/* Under the lock nothing that is found has been freed; but it may be about to be. */
+		/* Under the lock nothing found here has been freed; but it may be about to be. */
 		spin_lock(&kosdma_slots_lock);
 		for (i = next % KOSDMA_CHUNK_SLOTS ?: 1; i < KOSDMA_CHUNK_SLOTS; i++) {
 			struct kosdma_object *obj = chunk[i];
 
-			if (!kosdma_slot_is_free(obj) && smp_load_acquire(&obj->listed) &&
-			    types & BIT(obj->ops->type) && kref_get_unless_zero(&obj->ref)) {
+			if (kosdma_slot_is_free(obj))
+				continue;
+			/* Pairs with kosdma_object_list(): then it is complete. */
+			if (smp_load_acquire(&obj->listed) && types & BIT(obj->ops->type) &&
+			    kref_get_unless_zero(&obj->ref)) {
 				found = obj;
 				break;
 			}
@@ -549,6 +554,94 @@ void kosdma_use_del(struct kosdma_use *use)
 	kosdma_handle_free_list(&dead);
 }
 
+/* --- spare files ------------------------------------------------------------ */
+
+/*
+ * To make and destroy a file costs more than all else that an access needs but
+ * the IOMMU. So the file of one that is closed by its process is kept for the
+ * next one, if nothing is left of its past: neither a reference nor a trace of
+ * what user space can do with a descriptor.
+ */
+
+#define KOSDMA_HANDLE_FLAGS O_RDWR
+
+struct kosdma_spares *kosdma_spares_new(void)
+{
+	struct kosdma_spares *spares = kzalloc(sizeof(*spares), GFP_KERNEL_ACCOUNT);
+
+	if (spares)
+		spin_lock_init(&spares->lock);
+	return spares;
+}
+
+/* Nobody uses them. */
+void kosdma_spares_free(struct kosdma_spares *spares)
+{
+	while (spares->count)
+		fput(spares->files[--spares->count]);
+	kfree(spares);
+}
+
+/* A file for the handle of an access, or NULL. */
+static struct file *kosdma_spare_take(struct kosdma_spares *spares, struct kosdma_handle *handle)
+{
+	struct file *file = NULL;
+
+	if (handle->obj->ops->type != KOSDMA_HANDLE_ACCESS || !READ_ONCE(spares->count))
+		return NULL;
+	spin_lock(&spares->lock);
+	if (spares->count && spares->files[spares->count - 1]->f_cred == current_cred())
+		file = spares->files[--spares->count];
+	spin_unlock(&spares->lock);
+	if (file)
+		file->private_data = handle;
+	return file;
+}
+
+/*
+ * Is the caller's reference the only one, and the file like new? A look-up that
+ * has found it in a table before it was taken out there may hold it for moments,
+ * but looks at nothing in it before it has seen that it is there no longer.
+ */
+static bool kosdma_spare_fits(struct file *file)
+{
+	struct inode *inode = file_inode(file);
+
+	if (file_count(file) != 1)
+		return false;
+	/* Pairs with fput() by whoever did something with it. */
+	smp_mb();
+#ifdef CONFIG_EPOLL
+	if (READ_ONCE(file->f_ep))
+		return false;
+#endif
+	return file->f_flags == KOSDMA_HANDLE_FLAGS && file->f_cred == current_cred() &&
+	       !kosdma_file_has_owner(file) && !vfs_inode_has_locks(inode);
+}
+
+/* Close a descriptor, and let go of the file that it had; that of an access may be kept. */
+static int kosdma_handle_close_fd(struct kosdma_ucmd *ucmd, int fd, struct file *file)
+{
+	struct kosdma_handle *handle = file->private_data;
+	struct kosdma_spares *spares = ucmd->spares;
+	int ret = close_fd(fd);
+
+	if (handle->obj->ops->type == KOSDMA_HANDLE_ACCESS && READ_ONCE(handle->obj->ended) &&
+	    READ_ONCE(spares->count) < KOSDMA_NR_SPARES && kosdma_spare_fits(file)) {
+		kosdma_handle_closed(handle);
+		file->private_data = NULL;
+		spin_lock(&spares->lock);
+		if (spares->count < KOSDMA_NR_SPARES) {
+			spares->files[spares->count++] = file;
+			file = NULL;
+		}
+		spin_unlock(&spares->lock);
+	}
+	if (file)
+		fput(file);
+	return ret;
+}
+
 /* --- birth ---------------------------------------------------------------- */
 
 /**
@@ -604,8 +697,10 @@ int kosdma_handle_create(struct kosdma_ucmd *ucmd, struct kosdma_object *obj, u3
 		ret = fd;
 		goto err_put;
 	}
-	file = anon_inode_getfile(obj->ops->name, &kosdma_handle_fops, handle,
-				  O_RDWR | O_CLOEXEC);
+	file = kosdma_spare_take(ucmd->spares, handle);
+	if (!file)
+		file = anon_inode_getfile(obj->ops->name, &kosdma_handle_fops, handle,
+					  KOSDMA_HANDLE_FLAGS);
 	if (IS_ERR(file)) {
 		ret = PTR_ERR(file);
 		goto err_fd;
@@ -763,9 +858,9 @@ void kosdma_handle_put(struct kosdma_handle *handle)
 
 /* --- the file ------------------------------------------------------------- */
 
-static int kosdma_handle_release(struct inode *inode, struct file *file)
+/* The handle has no file any more. */
+static void kosdma_handle_closed(struct kosdma_handle *handle)
 {
-	struct kosdma_handle *handle = file->private_data;
 	struct kosdma_object *obj = kosdma_object_get(handle->obj);
 	bool last = false;
 	LIST_HEAD(dead);
@@ -782,6 +877,12 @@ static int kosdma_handle_release(struct inode *inode, struct file *file)
 		kosdma_object_end(obj);
 	kosdma_handle_free_list(&dead);
 	kosdma_object_put(obj);
+}
+
+static int kosdma_handle_release(struct inode *inode, struct file *file)
+{
+	if (file->private_data)
+		kosdma_handle_closed(file->private_data);
 	return 0;
 }
 
@@ -853,8 +954,7 @@ int kosdma_ioctl_handle_close(struct kosdma_ucmd *ucmd)
 	if (IS_ERR(handle))
 		return PTR_ERR(handle);
 	kosdma_handle_close_object(handle);
-	fput(handle->file);
-	close_fd(cmd->handle);
+	kosdma_handle_close_fd(ucmd, cmd->handle, handle->file);
 	return 0;
 }
 
@@ -894,7 +994,8 @@ int kosdma_ioctl_handle_close_many(struct kosdma_ucmd *ucmd)
 	}
 	kosdma_ending_finish(&ending);
 	for (i = 0; i < cmd->count; i++) {
-		if (close_fd(fds[i]))
+		handle = kosdma_handle_fget(fds[i]);
+		if (IS_ERR(handle) || kosdma_handle_close_fd(ucmd, fds[i], handle->file))
 			ret = -EBADF;
 	}
 	return ret;

@@ -122,10 +122,10 @@ static const struct kosdma_ioctl kosdma_ioctls[] = {
 		     kosdma_handle_close_many, handles, false),
 };
 
-static int kosdma_dispatch(unsigned int nr, unsigned long arg)
+static int kosdma_dispatch(struct kosdma_spares *spares, unsigned int nr, unsigned long arg)
 {
 	void __user *ubuf = (void __user *)arg;
-	struct kosdma_ucmd ucmd = { .tail = &ucmd.new };
+	struct kosdma_ucmd ucmd = { .tail = &ucmd.new, .spares = spares };
 	const struct kosdma_ioctl *op;
 	struct kosdma_handle *handle;
 	union kosdma_cmd cmd;
@@ -166,16 +166,25 @@ static int kosdma_dispatch(unsigned int nr, unsigned long arg)
 
 static long kosdma_unlocked_ioctl(struct file *file, unsigned int nr, unsigned long arg)
 {
-	int ret = kosdma_dispatch(nr, arg);
+	int ret = kosdma_dispatch(file->private_data, nr, arg);
 
 	trace_ioctl_refuse(nr, ret);
 	return ret;
 }
 
-/* The descriptor has no state: a process is known by its mm. */
+/* The descriptor has no state but a store of spare parts: a process is known by its mm. */
 static int kosdma_open(struct inode *inode, struct file *file)
 {
+	file->private_data = kosdma_spares_new();
+	if (!file->private_data)
+		return -ENOMEM;
 	return nonseekable_open(inode, file);
+}
+
+static int kosdma_release(struct inode *inode, struct file *file)
+{
+	kosdma_spares_free(file->private_data);
+	return 0;
 }
 
 #ifdef CONFIG_PROC_FS
@@ -188,6 +197,7 @@ static void kosdma_show_fdinfo(struct seq_file *m, struct file *file)
 const struct file_operations kosdma_fops = {
 	.owner = THIS_MODULE,
 	.open = kosdma_open,
+	.release = kosdma_release,
 #ifdef CONFIG_PROC_FS
 	.show_fdinfo = kosdma_show_fdinfo,
 #endif

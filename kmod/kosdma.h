@@ -70,6 +70,7 @@ struct kosdma_use;
 /**
  * struct kosdma_ucmd - one ioctl in progress
  * @cmd: the command's struct, in kernel memory; results go here
+ * @spares: files that the call may use, and give back
  * @new: handles that the dispatcher publishes when @cmd has been copied out and
  *	nothing has failed, and aborts otherwise; chained by @next
  * @tail: where the next one is chained
@@ -77,6 +78,7 @@ struct kosdma_use;
  */
 struct kosdma_ucmd {
 	void *cmd;
+	struct kosdma_spares *spares;
 	struct kosdma_handle *new;
 	struct kosdma_handle **tail;
 	bool tell;
@@ -321,6 +323,25 @@ static inline struct kosdma_object *kosdma_object_get(struct kosdma_object *obj)
 	kref_get(&obj->ref);
 	return obj;
 }
+
+/* How many files of closed accesses a descriptor of the device keeps. */
+#define KOSDMA_NR_SPARES 64
+
+/**
+ * struct kosdma_spares - files of closed accesses, for the next ones
+ * @lock: guards what follows
+ * @count: how many there are
+ * @files: nobody else has a reference on them, and nothing is known of them
+ *	but their name and their owner's credentials
+ */
+struct kosdma_spares {
+	spinlock_t lock;	/* guards what follows */
+	unsigned int count;
+	struct file *files[KOSDMA_NR_SPARES];
+};
+
+struct kosdma_spares *kosdma_spares_new(void);
+void kosdma_spares_free(struct kosdma_spares *spares);
 
 int kosdma_handle_create(struct kosdma_ucmd *ucmd, struct kosdma_object *obj, u32 rights,
 			 struct kosdma_handle *parent, struct kosdma_object *badge, s32 *out_fd);
