@@ -7,7 +7,7 @@ VM := tests/vm
 # As many jobs as there are processors, unless -j was given.
 PARALLEL = $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
 
-.PHONY: all user guest-module demo check check-all fuzz kselftest lint modules modules_install install clean help
+.PHONY: all user guest-module demo check check-all bench fuzz kselftest lint modules modules_install install clean help
 
 all: user guest-module	## libkos, tools, tests, and kosdma.ko for the guests' default kernel
 
@@ -33,6 +33,12 @@ check-all:	## the same with every kernel and IOMMU
 	@$(VM)/install-packages
 	@$(MAKE) --no-print-directory $(PARALLEL) all
 	@$(VM)/check -a
+
+bench:	## measure kosdma beside VFIO and others in guests: tables, CSV and plots in build/bench
+	@$(VM)/install-packages
+	@$(VM)/install-packages bench
+	@$(MAKE) --no-print-directory $(PARALLEL) all
+	@$(VM)/bench
 
 fuzz:	## fuzz the pure logic, each program for FUZZ_SECONDS (300), and the module in a guest for as long
 	@$(VM)/install-packages

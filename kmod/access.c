@@ -22,6 +22,7 @@
 
 #include <linux/kosdma_netlink.h>
 
+#include "inject.h"
 #include "kosdma.h"
 #include "trace.h"
 
@@ -70,8 +71,12 @@ int kosdma_access_map_hwdom(struct kosdma_access *access, struct kosdma_hwdom *h
 		prot |= IOMMU_READ;
 	if (access->attr & KOSDMA_ATTR_FROM_DEVICE)
 		prot |= IOMMU_WRITE;
-	mapped = kosdma_iommu_map_sgtable(hwdom->iommu, access->iova.start,
-					  &access->buffer->sgt, prot);
+	if (access->buffer->sgt.orig_nents == 1)
+		mapped = kosdma_iommu_map(hwdom->iommu, access->iova.start,
+					  sg_phys(access->buffer->sgt.sgl), bytes, prot) ?: bytes;
+	else
+		mapped = kosdma_iommu_map_sgtable(hwdom->iommu, access->iova.start,
+						  &access->buffer->sgt, prot);
 	if (mapped == bytes)
 		return 0;
 	if (mapped > 0)
@@ -79,10 +84,22 @@ int kosdma_access_map_hwdom(struct kosdma_access *access, struct kosdma_hwdom *h
 	return mapped == -EOPNOTSUPP ? mapped : -ENOMEM;
 }
 
+/* Until kosdma_domain_flush(), devices may still reach it. */
 static void kosdma_access_unmap_hwdom(struct kosdma_access *access, struct kosdma_hwdom *hwdom)
 {
-	/* Unmaps and flushes. We know what is mapped, so what it returns tells us nothing. */
-	iommu_unmap(hwdom->iommu, access->iova.start, kosdma_buffer_bytes(access->buffer));
+	struct iommu_iotlb_gather *gather = &hwdom->gather;
+	u64 bytes = kosdma_buffer_bytes(access->buffer);
+
+	/*
+	 * One range that spans all, guards and what lies between included: drivers
+	 * flush at once what does not continue the range or has another page size.
+	 * The page size is of use to those of other machines only.
+	 */
+	iommu_iotlb_gather_add_range(gather, access->iova.start, bytes);
+	if (IS_ENABLED(CONFIG_X86))
+		gather->pgsize = 0;
+	/* We know what is mapped, so what it returns tells us nothing. */
+	iommu_unmap_fast(hwdom->iommu, access->iova.start, bytes, gather);
 }
 
 static enum dma_data_direction kosdma_access_direction(const struct kosdma_access *access)
@@ -194,6 +211,7 @@ err_unmap:
 			break;
 		kosdma_access_unmap_hwdom(access, undo);
 	}
+	kosdma_domain_flush(domain);
 	kosdma_iova_remove(&domain->space, &access->iova);
 	return ret;
 }
@@ -254,7 +272,8 @@ int kosdma_access_place(struct kosdma_access *access)
  * kosdma_access_unplace() - take an access' address away
  * @access: placed
  *
- * Behind an IOMMU, no device reaches the buffer through it when this returns.
+ * Behind an IOMMU, no device reaches the buffer through it after the next
+ * kosdma_domain_flush(), which comes before the lock is let go.
  */
 void kosdma_access_unplace(struct kosdma_access *access)
 {
@@ -289,6 +308,7 @@ static void kosdma_access_keep(struct kosdma_access *access)
 	kosdma_object_get(&access->obj);
 	kosdma_object_pin(&access->buffer->obj);
 	list_add_tail(&access->domain_node, &access->domain->lingering);
+	access->kept = true;
 	access->lingers = true;
 	kosdma_stat_add(KOSDMA_STAT_LINGERING, access->buffer->npages);
 }
@@ -507,6 +527,91 @@ unsigned long kosdma_quarantine_pages(void)
 	return READ_ONCE(kosdma_quarantined);
 }
 
+/* Nothing to end yet. */
+void kosdma_ending_init(struct kosdma_ending *ending, enum kosdma_end how)
+{
+	ending->domain = NULL;
+	ending->how = how;
+	INIT_LIST_HEAD(&ending->accesses);
+	INIT_LIST_HEAD(&ending->released);
+}
+
+/* With its domain locked. Has it ended already, it was flushed before that lock was let go. */
+static void kosdma_ending_add_locked(struct kosdma_ending *ending, struct kosdma_access *access)
+{
+	struct kosdma_domain *domain = access->domain;
+	struct kosdma_buffer *buffer = access->buffer;
+	bool written;
+
+	lockdep_assert_held(&domain->lock);
+	if (access->done)
+		return;
+	written = access->reached && (access->placed || kosdma_domain_unquiet(domain));
+	access->done = true;
+	if (access->placed)
+		kosdma_access_unplace(access);
+	list_del(&access->domain_node);
+	mutex_lock(&buffer->lock);
+	list_del(&access->buffer_node);
+	mutex_unlock(&buffer->lock);
+	kosdma_object_get(&access->obj);
+	list_add_tail(&access->buffer_node, &ending->accesses);
+	trace_access_end(access, ending->how, written);
+	if (written) {
+		kosdma_access_keep(access);
+		kosdma_access_settle(domain, &ending->released);
+	}
+}
+
+/**
+ * kosdma_ending_add() - close an access, together with others
+ * @ending: locks the domain of the access, if it is not locked already; those of
+ *	another domain are finished first
+ * @access: its process is the caller, or dead
+ *
+ * Called with no other lock. Never touches the device.
+ */
+void kosdma_ending_add(struct kosdma_ending *ending, struct kosdma_access *access)
+{
+	if (ending->domain != access->domain) {
+		kosdma_ending_finish(ending);
+		kosdma_object_get(&access->domain->obj);
+		mutex_lock(&access->domain->lock);
+		ending->domain = access->domain;
+	}
+	kosdma_ending_add_locked(ending, access);
+}
+
+/**
+ * kosdma_ending_finish() - close the accesses that were added
+ * @ending: empty again when this returns; behind an IOMMU, devices are cut off
+ */
+void kosdma_ending_finish(struct kosdma_ending *ending)
+{
+	struct kosdma_domain *domain = ending->domain;
+	struct kosdma_access *access, *next;
+
+	if (!domain)
+		return;
+	kosdma_domain_flush(domain);
+	list_for_each_entry(access, &ending->accesses, buffer_node) {
+		if (!access->kept)
+			kosdma_buffer_unuse(access->buffer);
+	}
+	mutex_unlock(&domain->lock);
+	ending->domain = NULL;
+
+	list_for_each_entry_safe(access, next, &ending->accesses, buffer_node) {
+		list_del(&access->buffer_node);
+		kosdma_object_set_ended(&access->obj, ending->how);
+		kosdma_use_del(&access->use);
+		kosdma_object_put(&access->obj);
+		cond_resched();
+	}
+	kosdma_access_release(&ending->released);
+	kosdma_domain_put(domain);
+}
+
 /**
  * kosdma_access_end() - close an access
  * @access: behind an IOMMU, devices are cut off when this returns
@@ -516,34 +621,17 @@ unsigned long kosdma_quarantine_pages(void)
  */
 void kosdma_access_end(struct kosdma_access *access, enum kosdma_end how)
 {
-	struct kosdma_domain *domain = access->domain;
-	struct kosdma_buffer *buffer = access->buffer;
-	LIST_HEAD(done);
+	struct kosdma_ending ending;
 
-	mutex_lock(&domain->lock);
-	if (!access->done) {
-		bool written = access->reached &&
-			       (access->placed || kosdma_domain_unquiet(domain));
-
-		access->done = true;
-		if (access->placed)
-			kosdma_access_unplace(access);
-		list_del(&access->domain_node);
-		mutex_lock(&buffer->lock);
-		list_del(&access->buffer_node);
-		mutex_unlock(&buffer->lock);
-		trace_access_end(access, how, written);
-		if (written) {
-			kosdma_access_keep(access);
-			kosdma_access_settle(domain, &done);
-		} else {
-			kosdma_buffer_unuse(buffer);
-		}
+	/* Set behind the flush. */
+	if (!smp_load_acquire(&access->obj.ended)) {
+		kosdma_ending_init(&ending, how);
+		kosdma_ending_add(&ending, access);
+		kosdma_ending_finish(&ending);
+		kosdma_object_set_ended(&access->obj, how);
 	}
-	mutex_unlock(&domain->lock);
-	kosdma_object_set_ended(&access->obj, how);
+	/* Whoever ended it may not have come so far yet. */
 	kosdma_use_del(&access->use);
-	kosdma_access_release(&done);
 }
 
 static void kosdma_access_object_end(struct kosdma_object *obj, enum kosdma_end how)
@@ -588,7 +676,7 @@ static const struct kosdma_object_ops kosdma_access_ops = {
 
 /* --- ioctls -------------------------------------------------------------------- */
 
-/* An access that is open nowhere yet, with one reference. */
+/* An access that is not open yet, with one reference. */
 static struct kosdma_access *kosdma_access_new(struct kosdma_domain *domain,
 					       struct kosdma_buffer *buffer, u32 attr)
 {
@@ -608,108 +696,250 @@ static struct kosdma_access *kosdma_access_new(struct kosdma_domain *domain,
 	kosdma_object_get(&buffer->obj);
 	access->buffer = buffer;
 	access->attr = attr;
+	access->done = true;
 	return access;
 }
 
-/* Open it. On failure it has ended. */
+/* Open it. If that fails half-way, whoever ends it closes it. */
 static int kosdma_access_open(struct kosdma_access *access, struct kosdma_handle *source)
 {
 	struct kosdma_domain *domain = access->domain;
 	struct kosdma_buffer *buffer = access->buffer;
 	int ret;
 
-	mutex_lock(&domain->lock);
-	if (domain->closed) {
-		ret = -EBADF;
-		goto err_unlock;
-	}
+	lockdep_assert_held(&domain->lock);
+	if (domain->closed)
+		return -EBADF;
 	if (domain->mode == KOSDMA_MODE_DIRECT && !list_empty(&domain->devices) &&
-	    !capable(CAP_SYS_RAWIO)) {
-		ret = -EPERM;
-		goto err_unlock;
-	}
+	    !capable(CAP_SYS_RAWIO))
+		return -EPERM;
 	/*
 	 * Recorded first: whatever the domain may place, a revoke finds. One that
 	 * comes now waits for the domain's lock.
 	 */
 	ret = kosdma_use_add(&access->use, &access->obj, source);
 	if (ret)
-		goto err_unlock;
+		return ret;
 	mutex_lock(&buffer->lock);
 	ret = kosdma_buffer_use(buffer);
 	if (!ret)
 		list_add_tail(&access->buffer_node, &buffer->accesses);
 	mutex_unlock(&buffer->lock);
 	if (ret)
-		goto err_unlock;
+		return ret;
+	access->done = false;
 	list_add_tail(&access->domain_node, &domain->accesses);
 	trace_access_begin(access);
 	if (!list_empty(&domain->devices))
 		ret = kosdma_access_place(access);
-	mutex_unlock(&domain->lock);
-	if (ret)
-		kosdma_access_end(access, KOSDMA_ENDED);
-	else
+	if (!ret)
 		kosdma_stat_add(KOSDMA_STAT_BEGINS, 1);
 	return ret;
+}
 
-err_unlock:
-	access->done = true;
-	mutex_unlock(&domain->lock);
-	kosdma_use_del(&access->use);
+/* One access in the making. */
+struct kosdma_begin {
+	struct kosdma_handle *source;
+	struct kosdma_access *access;
+};
+
+/* What needs no lock, and the reserved descriptor of the handle. */
+static int kosdma_begin_prepare(struct kosdma_ucmd *ucmd, struct kosdma_domain *domain,
+				struct kosdma_begin *begin, s32 *out_handle)
+{
+	struct kosdma_buffer *buffer = to_buffer(begin->source->obj);
+	struct kosdma_access *access;
+	u32 attr;
+
+	attr = kosdma_rights_begin(begin->source->rights, READ_ONCE(buffer->attr),
+				   kosdma_machine_write_only());
+	if (!attr)
+		return -EACCES;
+	access = kosdma_access_new(domain, buffer, attr);
+	if (IS_ERR(access))
+		return PTR_ERR(access);
+	begin->access = access;
+	return kosdma_handle_create(ucmd, &access->obj, KOSDMA_RIGHT_GET_SID, NULL, NULL,
+				    out_handle);
+}
+
+/*
+ * Open accesses that are prepared, all or none. @first gets how many could be
+ * opened; if that is not all, they are closed again.
+ */
+static int kosdma_begin_open(struct kosdma_domain *domain, struct kosdma_begin *begins,
+			     unsigned int count, unsigned int *opened)
+{
+	struct kosdma_ending ending;
+	unsigned int i, undo;
+	int ret = 0;
+
+	mutex_lock(&domain->lock);
+	for (i = 0; i < count; i++) {
+		ret = fatal_signal_pending(current) ? -EINTR :
+		      kosdma_access_open(begins[i].access, begins[i].source);
+		if (ret)
+			break;
+		cond_resched();
+	}
+	*opened = i;
+	if (!ret) {
+		mutex_unlock(&domain->lock);
+		return 0;
+	}
+
+	kosdma_ending_init(&ending, KOSDMA_ENDED);
+	kosdma_object_get(&domain->obj);
+	ending.domain = domain;
+	for (undo = 0; undo <= i; undo++)
+		kosdma_ending_add_locked(&ending, begins[undo].access);
+	kosdma_ending_finish(&ending);
+	/* One that failed before it was open has a use all the same. */
+	kosdma_use_del(&begins[i].access->use);
 	return ret;
+}
+
+/* Let go of what the call needed. What it made belongs to the handle's file, if there is one. */
+static void kosdma_begin_put(struct kosdma_begin *begin)
+{
+	if (begin->access)
+		kosdma_object_put(&begin->access->obj);
+	if (begin->source)
+		kosdma_handle_put(begin->source);
+}
+
+/* The caller's domain that an ioctl names, with a reference. */
+static struct kosdma_domain *kosdma_begin_domain(int fd)
+{
+	struct kosdma_process *process = kosdma_process_current();
+	struct kosdma_domain *domain;
+
+	if (IS_ERR(process))
+		return ERR_CAST(process);
+	domain = kosdma_domain_get(fd, process);
+	kosdma_process_put(process);
+	return domain;
 }
 
 int kosdma_ioctl_access_begin(struct kosdma_ucmd *ucmd)
 {
 	struct kosdma_access_begin *cmd = ucmd->cmd;
-	struct kosdma_process *process;
-	struct kosdma_access *access;
-	struct kosdma_buffer *buffer;
+	struct kosdma_begin begin = {};
 	struct kosdma_domain *domain;
-	struct kosdma_handle *source;
-	u32 attr;
+	unsigned int opened;
 	int ret;
 
-	source = kosdma_handle_get(cmd->handle, KOSDMA_HANDLE_BUFFER, KOSDMA_RIGHT_DMA_BEGIN);
-	if (IS_ERR(source))
-		return PTR_ERR(source);
-	buffer = to_buffer(source->obj);
-
-	attr = kosdma_rights_begin(source->rights, READ_ONCE(buffer->attr),
-				   kosdma_machine_write_only());
-	ret = -EACCES;
-	if (!attr)
-		goto out_source;
-
-	process = kosdma_process_current();
-	if (IS_ERR(process)) {
-		ret = PTR_ERR(process);
-		goto out_source;
-	}
-	domain = kosdma_domain_get(cmd->domain, process);
-	kosdma_process_put(process);
+	begin.source = kosdma_handle_get(cmd->handle, KOSDMA_HANDLE_BUFFER,
+					 KOSDMA_RIGHT_DMA_BEGIN);
+	if (IS_ERR(begin.source))
+		return PTR_ERR(begin.source);
+	domain = kosdma_begin_domain(cmd->domain);
 	if (IS_ERR(domain)) {
 		ret = PTR_ERR(domain);
-		goto out_source;
+		goto out_begin;
 	}
-
-	access = kosdma_access_new(domain, buffer, attr);
+	ret = kosdma_begin_prepare(ucmd, domain, &begin, &cmd->out_handle);
+	if (!ret)
+		ret = kosdma_begin_open(domain, &begin, 1, &opened);
 	kosdma_domain_put(domain);
-	if (IS_ERR(access)) {
-		ret = PTR_ERR(access);
-		goto out_source;
-	}
-	ret = kosdma_access_open(access, source);
-	if (!ret) {
-		ret = kosdma_handle_create(ucmd, &access->obj, KOSDMA_RIGHT_GET_SID, NULL, NULL,
-					   &cmd->out_handle);
+out_begin:
+	kosdma_begin_put(&begin);
+	return ret;
+}
+
+/* Where devices see the buffer of an open access, if that is one range; else 0. */
+static u64 kosdma_begin_addr(struct kosdma_access *access)
+{
+	struct sg_table *sgt = &access->buffer->sgt;
+	u64 addr = 0;
+
+	mutex_lock(&access->domain->lock);
+	if (access->placed && access->domain->mode == KOSDMA_MODE_TRANSLATED)
+		addr = access->iova.start;
+	else if (access->placed && sgt->orig_nents == 1)
+		addr = sg_phys(sgt->sgl);
+	mutex_unlock(&access->domain->lock);
+	return addr;
+}
+
+/* With @begins zeroed. If it fails, @failed gets the item at fault. */
+static int kosdma_begin_many(struct kosdma_ucmd *ucmd, struct kosdma_domain *domain,
+			     struct kosdma_begin_item *items, struct kosdma_begin *begins,
+			     u32 count, u32 *failed)
+{
+	unsigned int i;
+	int ret;
+
+	ucmd->tell = true;
+	for (i = 0; i < count; i++) {
+		struct kosdma_handle *source;
+
+		*failed = i;
+		if (fatal_signal_pending(current))
+			return -EINTR;
+		source = kosdma_handle_get(items[i].handle, KOSDMA_HANDLE_BUFFER,
+					   KOSDMA_RIGHT_DMA_BEGIN);
+		if (IS_ERR(source))
+			return PTR_ERR(source);
+		begins[i].source = source;
+		ret = kosdma_begin_prepare(ucmd, domain, &begins[i], &items[i].out_handle);
 		if (ret)
-			kosdma_access_end(access, KOSDMA_ENDED);
+			return ret;
+		cond_resched();
 	}
-	kosdma_object_put(&access->obj);
-out_source:
-	kosdma_handle_put(source);
+	ret = kosdma_begin_open(domain, begins, count, failed);
+	if (ret)
+		return ret;
+	ucmd->tell = false;
+	for (i = 0; i < count; i++)
+		items[i].out_addr = kosdma_begin_addr(begins[i].access);
+	return 0;
+}
+
+int kosdma_ioctl_access_begin_many(struct kosdma_ucmd *ucmd)
+{
+	struct kosdma_access_begin_many *cmd = ucmd->cmd;
+	void __user *to = u64_to_user_ptr(cmd->items);
+	struct kosdma_begin_item *items;
+	struct kosdma_begin *begins;
+	struct kosdma_domain *domain;
+	struct kosdma_ending ending;
+	size_t bytes;
+	u32 failed, i;
+	int ret;
+
+	if (!cmd->count || cmd->count > KOSDMA_BATCH_MAX)
+		return -EINVAL;
+	bytes = cmd->count * sizeof(*items);
+	items = memdup_user(to, bytes);
+	if (IS_ERR(items))
+		return PTR_ERR(items);
+	begins = kcalloc(cmd->count, sizeof(*begins), GFP_KERNEL_ACCOUNT);
+	ret = -ENOMEM;
+	if (!begins)
+		goto out_items;
+	domain = kosdma_begin_domain(cmd->domain);
+	if (IS_ERR(domain)) {
+		ret = PTR_ERR(domain);
+		goto out_begins;
+	}
+	ret = kosdma_begin_many(ucmd, domain, items, begins, cmd->count, &failed);
+	kosdma_domain_put(domain);
+	if (ret)
+		cmd->out_failed = failed;
+	if (!ret && copy_to_user(to, items, bytes)) {
+		kosdma_ending_init(&ending, KOSDMA_ENDED);
+		for (i = 0; i < cmd->count; i++)
+			kosdma_ending_add(&ending, begins[i].access);
+		kosdma_ending_finish(&ending);
+		ret = -EFAULT;
+	}
+	for (i = 0; i < cmd->count; i++)
+		kosdma_begin_put(&begins[i]);
+out_begins:
+	kfree(begins);
+out_items:
+	kfree(items);
 	return ret;
 }
 
@@ -788,6 +1018,7 @@ static int kosdma_list_where(struct kosdma_list *list, const struct kosdma_where
 
 	memset(list, 0, sizeof(*list));
 	kosdma_blocks_init(&list->blocks);
+	list->blocks.order_max = kosdma_inject(block_order);
 	list->counting = counting;
 	list->to = u64_to_user_ptr(cmd->blocks);
 

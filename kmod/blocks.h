@@ -51,6 +51,7 @@ static inline u64 kosdma_blocks_align(unsigned int order, u64 largest, u64 pgsiz
  * struct kosdma_blocks - a list of blocks in the making
  * @frame: first frame of the range under way
  * @left: its pages that are not listed yet; 0: there is none under way
+ * @order_max: largest order that is listed
  * @ranges: ranges so far
  * @count: blocks listed
  * @order_min: smallest order among them; U32_MAX if there is none
@@ -58,6 +59,7 @@ static inline u64 kosdma_blocks_align(unsigned int order, u64 largest, u64 pgsiz
 struct kosdma_blocks {
 	u64 frame;
 	u64 left;
+	u32 order_max;
 	u32 ranges;
 	u32 count;
 	u32 order_min;
@@ -66,7 +68,7 @@ struct kosdma_blocks {
 /* An empty list. */
 static inline void kosdma_blocks_init(struct kosdma_blocks *blocks)
 {
-	*blocks = (struct kosdma_blocks) { .order_min = U32_MAX };
+	*blocks = (struct kosdma_blocks) { .order_max = U32_MAX, .order_min = U32_MAX };
 }
 
 /**
@@ -100,7 +102,7 @@ static inline bool kosdma_blocks_add(struct kosdma_blocks *blocks, u64 frame, u6
 static inline u64 kosdma_blocks_next(struct kosdma_blocks *blocks)
 {
 	u64 frame = blocks->frame;
-	u32 order = ilog2(blocks->left);
+	u32 order = min_t(u32, ilog2(blocks->left), blocks->order_max);
 
 	/* The lowest bit of the frame is the largest block that may start there. */
 	if (frame)

@@ -11,6 +11,7 @@
 #include <linux/slab.h>
 #include <linux/swap.h>
 
+#include "inject.h"
 #include "kosdma.h"
 #include "trace.h"
 
@@ -169,6 +170,7 @@ static int kosdma_buffer_alloc_scatter(struct kosdma_buffer *buffer, unsigned in
 	LIST_HEAD(blocks);
 	int ret;
 
+	max = max(min, min(max, kosdma_inject(block_order)));
 	while (left) {
 		unsigned int order = kosdma_blocks_order(left, max);
 

@@ -8,6 +8,7 @@
 #ifndef KOSDMA_COMPAT_H
 #define KOSDMA_COMPAT_H
 
+#include <linux/fs.h>
 #include <linux/gfp.h>
 #include <linux/iommu.h>
 #include <linux/irqdomain.h>
@@ -17,6 +18,11 @@
 #include <linux/slab.h>
 #include <linux/version.h>
 #include <linux/workqueue.h>
+
+/* 6.3: locks have a header of their own */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 3, 0)
+#include <linux/filelock.h>
+#endif
 
 #include <net/genetlink.h>
 
@@ -46,7 +52,17 @@ static inline void vm_flags_clear(struct vm_area_struct *vma, vm_flags_t flags)
 }
 #endif /* < 6.3 */
 
-/* 6.3: iommu_map_sg() got its gfp argument */
+/* 6.3: iommu_map() and iommu_map_sg() got their gfp argument */
+static inline int kosdma_iommu_map(struct iommu_domain *domain, unsigned long iova,
+				   phys_addr_t start, size_t bytes, int prot)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 3, 0)
+	return iommu_map(domain, iova, start, bytes, prot);
+#else
+	return iommu_map(domain, iova, start, bytes, prot, GFP_KERNEL_ACCOUNT);
+#endif
+}
+
 static inline ssize_t kosdma_iommu_map_sgtable(struct iommu_domain *domain, unsigned long iova,
 					       struct sg_table *sgt, int prot)
 {
@@ -188,6 +204,16 @@ static inline void kosdma_genl_unregister(struct genl_family *family)
 }
 #endif /* split_ops */
 
+/* 6.12: a file's owner for signals is allocated when it is set */
+static inline bool kosdma_file_has_owner(struct file *file)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 12, 0)
+	return READ_ONCE(file->f_owner.pid) || READ_ONCE(file->f_owner.signum);
+#else
+	return file_f_owner(file);
+#endif
+}
+
 /* 6.18: the queue that schedule_delayed_work() uses was renamed */
 static inline void kosdma_hurry(struct delayed_work *work)
 {
@@ -209,24 +235,44 @@ static inline struct nlattr **kosdma_dump_attrs(struct netlink_callback *cb)
 }
 
 /*
- * 6.12: huge entries in PFN maps (before, huge_fault is never called for them).
+ * Huge entries in PFN maps.
+ * 6.12: huge_fault is called for them. Before, only fault is, and there is no bit
+ * that keeps get_user_pages_fast() away: an entry that says that it belongs to a
+ * device has it look for the device's struct pages, find none, and give up.
  * 6.17: vmf_insert_pfn_pmd() takes a plain page frame number.
  */
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0) && defined(CONFIG_ARCH_SUPPORTS_PMD_PFNMAP)
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0)
+#ifdef CONFIG_ARCH_SUPPORTS_PMD_PFNMAP
 #define KOSDMA_HUGE_PFNMAP 1
+#else
+#define KOSDMA_HUGE_PFNMAP 0
+#endif
+#define KOSDMA_HUGE_BY_FAULT 0
+#else
+#if defined(CONFIG_TRANSPARENT_HUGEPAGE) && defined(CONFIG_ARCH_HAS_PTE_DEVMAP) && \
+	defined(CONFIG_ZONE_DEVICE)
+#define KOSDMA_HUGE_PFNMAP 1
+#else
+#define KOSDMA_HUGE_PFNMAP 0
+#endif
+#define KOSDMA_HUGE_BY_FAULT KOSDMA_HUGE_PFNMAP
+#define PMD_ORDER (PMD_SHIFT - PAGE_SHIFT)
+#endif
+
+#if KOSDMA_HUGE_PFNMAP
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 17, 0)
 #include <linux/pfn_t.h>
 #endif
 static inline vm_fault_t kosdma_insert_pfn_pmd(struct vm_fault *vmf, unsigned long pfn, bool write)
 {
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 17, 0)
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 12, 0)
+	return vmf_insert_pfn_pmd(vmf, __pfn_to_pfn_t(pfn, PFN_DEV | PFN_MAP), write);
+#elif LINUX_VERSION_CODE < KERNEL_VERSION(6, 17, 0)
 	return vmf_insert_pfn_pmd(vmf, __pfn_to_pfn_t(pfn, PFN_DEV), write);
 #else
 	return vmf_insert_pfn_pmd(vmf, pfn, write);
 #endif
 }
-#else
-#define KOSDMA_HUGE_PFNMAP 0
 #endif /* huge PFN maps */
 
 #endif /* KOSDMA_COMPAT_H */

@@ -46,6 +46,10 @@ MODULE_PARM_DESC(allow_unsafe_interrupts,
 #define KOSDMA_RESET_TRIES 20
 #define KOSDMA_RESET_DELAY_MS 20
 
+/* Attempts to look at the driver of a function, and the time between them. */
+#define KOSDMA_DRIVER_TRIES 50
+#define KOSDMA_DRIVER_DELAY_MS 20
+
 static DEFINE_MUTEX(kosdma_devices_lock);	/* leaf: guards both tables */
 static DEFINE_XARRAY(kosdma_devices);		/* address -> kosdma_device */
 static LIST_HEAD(kosdma_groups);
@@ -196,6 +200,32 @@ struct kosdma_device *kosdma_device_get_bound(struct pci_dev *pdev, char name[KO
 	}
 	device_unlock(&pdev->dev);
 	return dev;
+}
+
+/**
+ * kosdma_driver_name() - the driver that a function has
+ * @pdev: function
+ * @name: gets its name; empty: none, or for a second it was just coming or going
+ *
+ * For those who answer a request of the netlink family. Meanwhile nobody can
+ * register another family; a driver that is being bound may wait for one that
+ * does, so this does not wait for the driver.
+ */
+void kosdma_driver_name(struct pci_dev *pdev, char name[KOSDMA_NAME_LEN])
+{
+	int tries;
+
+	name[0] = '\0';
+	for (tries = 0; tries < KOSDMA_DRIVER_TRIES; tries++) {
+		if (device_trylock(&pdev->dev)) {
+			if (pdev->dev.driver)
+				strscpy(name, pdev->dev.driver->name, KOSDMA_NAME_LEN);
+			device_unlock(&pdev->dev);
+			return;
+		}
+		if (msleep_interruptible(KOSDMA_DRIVER_DELAY_MS))
+			return;
+	}
 }
 
 /* The device of an address, with a reference, for an attach. */
@@ -743,7 +773,7 @@ int kosdma_device_why(u32 address, kosdma_reason_fn *tell, void *data)
 {
 	struct kosdma_why why = { .tell = tell, .data = data, .address = address };
 	struct kosdma_device *dev;
-	char driver[KOSDMA_NAME_LEN] = "";
+	char driver[KOSDMA_NAME_LEN];
 	struct iommu_group *iommu;
 	bool held = false;
 	int obstacle;
@@ -751,12 +781,13 @@ int kosdma_device_why(u32 address, kosdma_reason_fn *tell, void *data)
 	why.pdev = kosdma_pci_dev_get(address);
 	if (!why.pdev)
 		return -ENODEV;
-	dev = kosdma_device_get_bound(why.pdev, driver);
-	if (IS_ERR(dev)) {
-		kosdma_why_unbound(&why, driver);
-	} else {
+	kosdma_driver_name(why.pdev, driver);
+	dev = kosdma_device_find_of(why.pdev);
+	if (dev) {
 		held = kosdma_why_bound(&why, dev);
 		kosdma_device_put(dev);
+	} else {
+		kosdma_why_unbound(&why, driver);
 	}
 	iommu = iommu_group_get(&why.pdev->dev);
 	if (iommu) {

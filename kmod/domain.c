@@ -183,6 +183,7 @@ static struct kosdma_hwdom *kosdma_hwdom_create(struct kosdma_domain *domain,
 		ret = PTR_ERR(hwdom->iommu);
 		goto err_free;
 	}
+	iommu_iotlb_gather_init(&hwdom->gather);
 	iommu_set_fault_handler(hwdom->iommu, kosdma_hwdom_fault, domain);
 	ret = iommu_attach_group(hwdom->iommu, dev->group->iommu);
 	if (ret)
@@ -257,6 +258,24 @@ static void kosdma_domain_detach_hwdom(struct kosdma_group *group)
 	group->hwdom = NULL;
 	if (!--hwdom->groups)
 		kosdma_hwdom_destroy(hwdom);
+}
+
+/**
+ * kosdma_domain_flush() - make the IOMMUs forget what was unmapped
+ * @domain: since the last call nothing but kosdma_access_unplace() has happened
+ *	in it, under the lock that is held
+ *
+ * No device reaches through what was unmapped when this returns.
+ */
+void kosdma_domain_flush(struct kosdma_domain *domain)
+{
+	struct kosdma_hwdom *hwdom;
+
+	lockdep_assert_held(&domain->lock);
+	list_for_each_entry(hwdom, &domain->hwdoms, node) {
+		if (hwdom->gather.end)
+			iommu_iotlb_sync(hwdom->iommu, &hwdom->gather);
+	}
 }
 
 /* --- devices ------------------------------------------------------------------- */
@@ -348,6 +367,7 @@ static int kosdma_domain_place_all(struct kosdma_domain *domain, struct kosdma_d
 		else if (direct)
 			kosdma_access_unmap_device(access, dev);
 	}
+	kosdma_domain_flush(domain);
 	return ret;
 }
 
@@ -574,6 +594,7 @@ void kosdma_domain_end(struct kosdma_domain *domain)
 		if (access->placed)
 			kosdma_access_unplace(access);
 	}
+	kosdma_domain_flush(domain);
 	mutex_unlock(&domain->lock);
 	kosdma_object_set_ended(&domain->obj, KOSDMA_ENDED);
 }

@@ -13,7 +13,6 @@
 
 #include "kosdma.h"
 #include "netlink.h"
-#include "netlink-gen.h"
 
 /* The filters of requests, and what every object has, are at the same places in all nouns. */
 #define KOSDMA_SAME(noun)							\
@@ -430,30 +429,29 @@ int kosdma_nl_handle_get_dumpit(struct sk_buff *skb, struct netlink_callback *cb
 {
 	struct kosdma_handle_dump to = { skb, cb };
 	struct kosdma_dump *dump = kosdma_dump(cb);
+	struct kosdma_handle *cursor = dump->cursor;
 	int ret = 0;
 
 	cb->seq = (unsigned int)(kosdma_stat_read(KOSDMA_STAT_HANDLES_MADE) +
 				 kosdma_stat_read(KOSDMA_STAT_HANDLES_FREED)) ?: 1;
 	kosdma_dump_begin(dump);
 	while (!ret) {
-		u32 sid = dump->sid + 1;
-		struct kosdma_object *obj = kosdma_object_next(&sid, U32_MAX);
+		/* The last message may have ended within the handles of an object. */
+		if (!cursor->obj) {
+			u32 sid = dump->sid + 1;
+			struct kosdma_object *obj = kosdma_object_next(&sid, U32_MAX);
 
-		if (!obj)
-			break;
-		/* The one that was under way is gone: of the next, all are still to be shown. */
-		if (sid != dump->sid + 1)
-			dump->position = 0;
-		if (dump->address == KOSDMA_NO_ADDRESS || kosdma_object_reached(dump, obj))
-			ret = kosdma_handle_walk(obj, &dump->position, kosdma_dump_handle, &to);
-		kosdma_object_put(obj);
-		if (ret) {
-			/* Go on in this one. */
-			dump->sid = sid - 1;
-		} else {
+			if (!obj)
+				break;
 			dump->sid = sid;
-			dump->position = 0;
+			if (dump->address != KOSDMA_NO_ADDRESS &&
+			    !kosdma_object_reached(dump, obj)) {
+				kosdma_object_put(obj);
+				continue;
+			}
+			kosdma_handle_walk_begin(cursor, obj);
 		}
+		ret = kosdma_handle_walk(cursor, kosdma_dump_handle, &to);
 		cond_resched();
 	}
 	return skb->len ?: ret;

@@ -6,8 +6,8 @@
  * bitmap, and are forgotten. Those of devices and faults are rare, and the last
  * of them are kept.
  *
- * All are told by a work item, many in one message: whoever has one to tell may
- * be in any context, and never waits or fails for it.
+ * All are told by a work item, in order of time, many in one message: whoever has
+ * one to tell may be in any context, and never waits or fails for it.
  */
 #include <linux/ktime.h>
 #include <linux/pid_namespace.h>
@@ -27,17 +27,10 @@
 #define KOSDMA_OBJECT_EVENTS 4096
 #define KOSDMA_EVENTS_DELAY (HZ / 50)
 
-/* What struct kosdma_event has of an object's. */
-struct kosdma_object_event {
-	u64 time;
-	u32 sid;
-	pid_t pid;
-	kuid_t uid;
-	u8 kind;
-	u8 type;
-};
+/* How many of them are told before their places are free again. */
+#define KOSDMA_OBJECT_EVENTS_BATCH 64
 
-/* So many refusals and faults are kept in so many seconds; users can cause any number of them. */
+/* So many refusals, and faults, are kept in so many seconds; users can cause any number of them. */
 #define KOSDMA_EVENTS_BURST 100
 #define KOSDMA_EVENTS_INTERVAL (5 * HZ)
 
@@ -56,18 +49,21 @@ static unsigned int kosdma_objects_told;	/* how many of these were told */
 static bool kosdma_objects_lost;
 static bool kosdma_events_lost;
 
-static struct ratelimit_state kosdma_events_limit;
+/* Each has its own, so that nobody hides the other kind by causing this one. */
+static struct ratelimit_state kosdma_refusals_limit;
+static struct ratelimit_state kosdma_faults_limit;
 
 /* --- numbers ---------------------------------------------------------------- */
 
+/* What one processor adds and another one subtracts meanwhile may be seen in part: never below 0. */
 u64 kosdma_stat_read(enum kosdma_stat stat)
 {
-	u64 sum = 0;
+	s64 sum = 0;
 	int cpu;
 
 	for_each_possible_cpu(cpu)
 		sum += READ_ONCE(per_cpu_ptr(&kosdma_stats, cpu)->sum[stat]);
-	return sum;
+	return max_t(s64, sum, 0);
 }
 
 /* --- events that are kept ------------------------------------------------------ */
@@ -99,50 +95,69 @@ bool kosdma_event_next(u64 *number, struct kosdma_event *event)
 	return found;
 }
 
-/* One more that was not told. Those of objects come first: the others are rarer. */
-static bool kosdma_event_untold(struct kosdma_event *event)
+/* The oldest that was not told, if it came before @time. */
+static bool kosdma_event_untold(u64 time, struct kosdma_event *event)
 {
-	const struct kosdma_object_event *object;
 	unsigned long flags;
-	bool found = true;
+	bool found;
 
+	/* Whoever adds one now schedules the work anew. */
+	if (READ_ONCE(kosdma_events_told) == READ_ONCE(kosdma_events_kept))
+		return false;
 	spin_lock_irqsave(&kosdma_events_lock, flags);
-	if (kosdma_objects_told != kosdma_objects_seen) {
-		object = &kosdma_object_events[kosdma_objects_told++ % KOSDMA_OBJECT_EVENTS];
-		*event = (struct kosdma_event) {
-			.kind = object->kind,
-			.type = object->type,
-			.sid = object->sid,
-			.address = KOSDMA_NO_ADDRESS,
-			.time = object->time,
-		};
-		/* Whose it was has been told when it began; an end is told shortly. */
-		if (object->kind != KOSDMA_NL_EVENT_END) {
-			event->pid = object->pid;
-			event->uid = object->uid;
-		}
-	} else if (kosdma_events_told != kosdma_events_kept) {
-		if (kosdma_events_kept - kosdma_events_told > KOSDMA_EVENTS) {
-			kosdma_events_told = kosdma_events_kept - KOSDMA_EVENTS;
-			kosdma_events_lost = true;
-		}
-		*event = kosdma_events[++kosdma_events_told % KOSDMA_EVENTS];
-	} else {
-		found = false;
+	if (kosdma_events_kept - kosdma_events_told > KOSDMA_EVENTS) {
+		kosdma_events_told = kosdma_events_kept - KOSDMA_EVENTS;
+		kosdma_events_lost = true;
 	}
+	*event = kosdma_events[(kosdma_events_told + 1) % KOSDMA_EVENTS];
+	found = kosdma_events_told != kosdma_events_kept && event->time < time;
+	if (found)
+		kosdma_events_told++;
 	spin_unlock_irqrestore(&kosdma_events_lock, flags);
 	return found;
+}
+
+static void kosdma_events_tell_before(struct kosdma_message *message, u64 time)
+{
+	struct kosdma_event event;
+
+	while (kosdma_event_untold(time, &event))
+		kosdma_netlink_tell(message, &event);
+}
+
+/* Returns whether there may be more. */
+static bool kosdma_events_tell_some(struct kosdma_message *message)
+{
+	const struct kosdma_object_event *object;
+	unsigned int i, n, first;
+	unsigned long flags;
+
+	spin_lock_irqsave(&kosdma_events_lock, flags);
+	first = kosdma_objects_told;
+	n = min(kosdma_objects_seen - first, KOSDMA_OBJECT_EVENTS_BATCH);
+	spin_unlock_irqrestore(&kosdma_events_lock, flags);
+
+	for (i = 0; i < n; i++) {
+		object = &kosdma_object_events[(first + i) % KOSDMA_OBJECT_EVENTS];
+		kosdma_events_tell_before(message, object->time);
+		kosdma_netlink_tell_object(message, object);
+	}
+	if (!n)
+		kosdma_events_tell_before(message, U64_MAX);
+
+	/* Their places are free. */
+	spin_lock_irqsave(&kosdma_events_lock, flags);
+	kosdma_objects_told += n;
+	spin_unlock_irqrestore(&kosdma_events_lock, flags);
+	return n;
 }
 
 static void kosdma_events_tell(struct work_struct *work)
 {
 	struct kosdma_message message = {};
-	struct kosdma_event event;
 
-	while (kosdma_event_untold(&event)) {
-		kosdma_netlink_tell(&message, &event);
+	while (kosdma_events_tell_some(&message))
 		cond_resched();
-	}
 	kosdma_netlink_flush(&message);
 	if (xchg(&kosdma_objects_lost, false))
 		kosdma_netlink_lost(true);
@@ -156,11 +171,12 @@ static void kosdma_event_keep(struct kosdma_event *event)
 {
 	unsigned long flags;
 
-	event->time = ktime_get_boottime_ns();
 	spin_lock_irqsave(&kosdma_events_lock, flags);
+	event->time = ktime_get_boottime_ns();
 	event->number = ++kosdma_events_kept;
 	kosdma_events[event->number % KOSDMA_EVENTS] = *event;
-	if (kosdma_events_on && kosdma_netlink_listens())
+	if (kosdma_events_on && (kosdma_netlink_listens(KOSDMA_NLGRP_DEVICES) ||
+				 kosdma_netlink_listens(KOSDMA_NLGRP_FAULTS)))
 		schedule_delayed_work(&kosdma_events_work, KOSDMA_EVENTS_DELAY);
 	else
 		kosdma_events_told = event->number;
@@ -206,7 +222,7 @@ void kosdma_event_refuse(u32 address, int error)
 	};
 
 	kosdma_stat_add(KOSDMA_STAT_REFUSALS, 1);
-	if (__ratelimit(&kosdma_events_limit))
+	if (__ratelimit(&kosdma_refusals_limit))
 		kosdma_event_keep(&event);
 }
 
@@ -242,15 +258,15 @@ void kosdma_event_fault(struct kosdma_object *domain, u32 address)
 	};
 
 	kosdma_stat_add(KOSDMA_STAT_FAULTS, 1);
-	if (__ratelimit(&kosdma_events_limit))
+	if (__ratelimit(&kosdma_faults_limit))
 		kosdma_event_keep(&event);
 }
 
 /* --- those of objects ----------------------------------------------------------- */
 
-static noinline void kosdma_event_object_tell(u32 kind, struct kosdma_object *obj)
+/* What kosdma_event_object() does when somebody listens. */
+void kosdma_event_object_tell(u32 kind, struct kosdma_object *obj)
 {
-	u64 time = ktime_get_boottime_ns();
 	struct kosdma_object_event *event;
 	unsigned int waiting;
 	unsigned long flags;
@@ -261,7 +277,7 @@ static noinline void kosdma_event_object_tell(u32 kind, struct kosdma_object *ob
 		WRITE_ONCE(kosdma_objects_lost, true);
 	} else {
 		event = &kosdma_object_events[kosdma_objects_seen++ % KOSDMA_OBJECT_EVENTS];
-		event->time = time;
+		event->time = ktime_get_boottime_ns();
 		event->sid = obj->sid;
 		event->pid = obj->pid;
 		event->uid = obj->uid;
@@ -276,27 +292,20 @@ static noinline void kosdma_event_object_tell(u32 kind, struct kosdma_object *ob
 	spin_unlock_irqrestore(&kosdma_events_lock, flags);
 }
 
-/**
- * kosdma_event_object() - something happened to an object
- * @kind: an enum kosdma_nl_event
- * @obj: object
- *
- * With nobody listening, a few instructions.
- */
-void kosdma_event_object(u32 kind, struct kosdma_object *obj)
-{
-	if (unlikely(kosdma_netlink_listens_objects()))
-		kosdma_event_object_tell(kind, obj);
-}
-
 /* --- life ------------------------------------------------------------------------- */
+
+static void kosdma_event_limit_init(struct ratelimit_state *limit)
+{
+	ratelimit_state_init(limit, KOSDMA_EVENTS_INTERVAL, KOSDMA_EVENTS_BURST);
+	/* What it passes over is counted by us, and is not the log's. */
+	ratelimit_set_flags(limit, RATELIMIT_MSG_ON_RELEASE);
+}
 
 /* Before the first event. */
 void kosdma_event_init(void)
 {
-	ratelimit_state_init(&kosdma_events_limit, KOSDMA_EVENTS_INTERVAL, KOSDMA_EVENTS_BURST);
-	/* What it passes over is counted by us, and is not the log's. */
-	ratelimit_set_flags(&kosdma_events_limit, RATELIMIT_MSG_ON_RELEASE);
+	kosdma_event_limit_init(&kosdma_refusals_limit);
+	kosdma_event_limit_init(&kosdma_faults_limit);
 }
 
 /* There is a family to tell events by. */

@@ -17,19 +17,35 @@
 #include <linux/module.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
+#include <linux/uaccess.h>
 #include <linux/xarray.h>
 
 #include <linux/kosdma_netlink.h>
 
 #include "kosdma.h"
+#include "netlink.h"
 #include "trace.h"
 
 static const struct file_operations kosdma_handle_fops;
 
+static void kosdma_handle_closed(struct kosdma_handle *handle);
+
 #define KOSDMA_NR_TYPES (KOSDMA_HANDLE_BADGE + 1)
 
-/* By sid. Its lock, a leaf, keeps what is found there from being freed. */
-static DEFINE_XARRAY_ALLOC1(kosdma_objects);
+/*
+ * Objects by sid. A chunk is a page of slots; the first one holds the sid that
+ * belongs to it, which no object has. A slot holds an object, or, tagged, the
+ * next free slot. Chunks stay until the module goes.
+ */
+#define KOSDMA_CHUNK_SLOTS ((u32)(PAGE_SIZE / sizeof(void *)))
+#define KOSDMA_SLOT_FREE 1UL
+
+static DEFINE_XARRAY(kosdma_chunks);
+static u32 kosdma_nr_chunks;			/* changes under the mutex */
+static DEFINE_MUTEX(kosdma_chunks_lock);
+/* A leaf: guards what follows, and keeps what is found in a slot from being freed. */
+static DEFINE_SPINLOCK(kosdma_slots_lock);
+static void **kosdma_free_slot;
 
 /* How many were listed, and how many of them are gone; each processor counts its own. */
 struct kosdma_objects_count {
@@ -39,8 +55,84 @@ struct kosdma_objects_count {
 
 static DEFINE_PER_CPU(struct kosdma_objects_count, kosdma_objects_count);
 
-/* How many entries of the table are passed over before others may have its lock. */
-#define KOSDMA_OBJECTS_BATCH 256
+/* --- the table of objects --------------------------------------------------- */
+
+static bool kosdma_slot_is_free(void *entry)
+{
+	return !entry || (unsigned long)entry & KOSDMA_SLOT_FREE;
+}
+
+static u32 kosdma_slot_sid(void **slot)
+{
+	void **chunk = (void **)((unsigned long)slot & PAGE_MASK);
+
+	return xa_to_value(chunk[0]) + (slot - chunk);
+}
+
+/* With the lock: make a slot the first free one. */
+static void kosdma_slot_give_back(void **slot)
+{
+	*slot = (void *)((unsigned long)kosdma_free_slot | KOSDMA_SLOT_FREE);
+	kosdma_free_slot = slot;
+}
+
+static int kosdma_slots_grow(void)
+{
+	void **chunk;
+	int ret = 0;
+	u32 i;
+
+	mutex_lock(&kosdma_chunks_lock);
+	if (READ_ONCE(kosdma_free_slot))
+		goto out;
+	ret = -EDQUOT;
+	if (kosdma_nr_chunks == INT_MAX / KOSDMA_CHUNK_SLOTS)
+		goto out;
+	/* Aligned to its size. */
+	chunk = kzalloc(PAGE_SIZE, GFP_KERNEL);
+	ret = -ENOMEM;
+	if (!chunk)
+		goto out;
+	chunk[0] = xa_mk_value(kosdma_nr_chunks * KOSDMA_CHUNK_SLOTS);
+	ret = xa_err(xa_store(&kosdma_chunks, kosdma_nr_chunks, chunk, GFP_KERNEL));
+	if (ret) {
+		kfree(chunk);
+		goto out;
+	}
+	kosdma_nr_chunks++;
+	spin_lock(&kosdma_slots_lock);
+	for (i = KOSDMA_CHUNK_SLOTS - 1; i > 0; i--)
+		kosdma_slot_give_back(&chunk[i]);
+	spin_unlock(&kosdma_slots_lock);
+out:
+	mutex_unlock(&kosdma_chunks_lock);
+	return ret;
+}
+
+/* Give an object its sid. Zeroed, so not listed: those who find it pass it over. */
+static int kosdma_slot_take(struct kosdma_object *obj)
+{
+	void **slot;
+	int ret;
+
+	for (;;) {
+		spin_lock(&kosdma_slots_lock);
+		slot = kosdma_free_slot;
+		if (slot) {
+			kosdma_free_slot = (void **)((unsigned long)*slot & ~KOSDMA_SLOT_FREE);
+			*slot = obj;
+		}
+		spin_unlock(&kosdma_slots_lock);
+		if (slot)
+			break;
+		ret = kosdma_slots_grow();
+		if (ret)
+			return ret;
+	}
+	obj->slot = slot;
+	obj->sid = kosdma_slot_sid(slot);
+	return 0;
+}
 
 /* --- objects -------------------------------------------------------------- */
 
@@ -60,11 +152,10 @@ int kosdma_object_init(struct kosdma_object *obj, const struct kosdma_object_ops
 	user = kosdma_user_count_object();
 	if (IS_ERR(user))
 		return PTR_ERR(user);
-	/* Zeroed, so not listed: those who find it pass it over. */
-	ret = xa_alloc(&kosdma_objects, &obj->sid, obj, XA_LIMIT(1, INT_MAX), GFP_KERNEL);
+	ret = kosdma_slot_take(obj);
 	if (ret) {
 		kosdma_user_uncount_object(user);
-		return ret == -EBUSY ? -EDQUOT : ret;
+		return ret;
 	}
 	obj->ops = ops;
 	obj->user = user;
@@ -73,6 +164,7 @@ int kosdma_object_init(struct kosdma_object *obj, const struct kosdma_object_ops
 	kref_init(&obj->ref);
 	mutex_init(&obj->tree);
 	INIT_LIST_HEAD(&obj->ending);
+	INIT_LIST_HEAD(&obj->handles);
 	init_waitqueue_head(&obj->wait);
 	return 0;
 }
@@ -98,26 +190,28 @@ void kosdma_object_list(struct kosdma_object *obj)
  */
 struct kosdma_object *kosdma_object_next(u32 *sid, u32 types)
 {
-	struct kosdma_object *obj;
-	unsigned long index = *sid;
-	unsigned int n = 0;
+	struct kosdma_object *found = NULL;
+	u32 next = *sid, i;
+	void **chunk;
 
-	/* Under the lock nothing that is found has been freed; but it may be about to be. */
-	xa_lock(&kosdma_objects);
-	for (obj = xa_find(&kosdma_objects, &index, U32_MAX, XA_PRESENT); obj;
-	     obj = xa_find_after(&kosdma_objects, &index, U32_MAX, XA_PRESENT)) {
-		if (smp_load_acquire(&obj->listed) && types & BIT(obj->ops->type) &&
-		    kref_get_unless_zero(&obj->ref))
-			break;
-		if (++n % KOSDMA_OBJECTS_BATCH == 0) {
-			xa_unlock(&kosdma_objects);
-			cond_resched();
-			xa_lock(&kosdma_objects);
+	while (!found && (chunk = xa_load(&kosdma_chunks, next / KOSDMA_CHUNK_SLOTS))) {
+		/* Under the lock nothing that is found has been freed; but it may be about to be. */
+		spin_lock(&kosdma_slots_lock);
+		for (i = next % KOSDMA_CHUNK_SLOTS ?: 1; i < KOSDMA_CHUNK_SLOTS; i++) {
+			struct kosdma_object *obj = chunk[i];
+
+			if (!kosdma_slot_is_free(obj) && smp_load_acquire(&obj->listed) &&
+			    types & BIT(obj->ops->type) && kref_get_unless_zero(&obj->ref)) {
+				found = obj;
+				break;
+			}
 		}
+		spin_unlock(&kosdma_slots_lock);
+		next = round_down(next, KOSDMA_CHUNK_SLOTS) + i;
+		cond_resched();
 	}
-	xa_unlock(&kosdma_objects);
-	*sid = index;
-	return obj;
+	*sid = next;
+	return found;
 }
 
 /* A number, not 0, that is another one after an object of the type comes or goes. */
@@ -134,23 +228,24 @@ unsigned int kosdma_object_changes(enum kosdma_handle_type type)
 	return sum ?: UINT_MAX;
 }
 
-/* How many objects of the type there are. */
+/* How many objects of the type there are; what comes and goes meanwhile may be seen in part. */
 unsigned int kosdma_object_count(enum kosdma_handle_type type)
 {
-	unsigned int sum = 0;
-	int cpu;
+	int cpu, sum = 0;
 
 	for_each_possible_cpu(cpu) {
 		const struct kosdma_objects_count *count = per_cpu_ptr(&kosdma_objects_count, cpu);
 
 		sum += READ_ONCE(count->made[type]) - READ_ONCE(count->freed[type]);
 	}
-	return sum;
+	return max(sum, 0);
 }
 
 static void kosdma_object_unlist(struct kosdma_object *obj)
 {
-	xa_erase(&kosdma_objects, obj->sid);
+	spin_lock(&kosdma_slots_lock);
+	kosdma_slot_give_back(obj->slot);
+	spin_unlock(&kosdma_slots_lock);
 	if (obj->listed)
 		this_cpu_inc(kosdma_objects_count.freed[obj->ops->type]);
 }
@@ -171,7 +266,8 @@ void kosdma_object_set_ended(struct kosdma_object *obj, enum kosdma_end how)
 {
 	if (cmpxchg(&obj->ended, KOSDMA_LIVE, how) != KOSDMA_LIVE)
 		return;
-	wake_up_poll(&obj->wait, EPOLLHUP);
+	if (wq_has_sleeper(&obj->wait))
+		wake_up_poll(&obj->wait, EPOLLHUP);
 	kosdma_object_tell_end(obj);
 }
 
@@ -266,7 +362,7 @@ static struct kosdma_handle *kosdma_handle_next(struct kosdma_handle *top,
 
 /*
  * Take @handle out of the tree if nothing keeps it there, then its parent, and
- * so on. They are chained on @dead by their sibling field.
+ * so on. They are chained on @dead by their node field.
  */
 static void kosdma_handle_reap_locked(struct kosdma_handle *handle, struct list_head *dead)
 {
@@ -274,25 +370,25 @@ static void kosdma_handle_reap_locked(struct kosdma_handle *handle, struct list_
 		struct kosdma_handle *parent = handle->parent;
 
 		lockdep_assert_held(&handle->obj->tree);
-		if (parent) {
-			list_move(&handle->sibling, dead);
-		} else {
-			handle->obj->root = NULL;
-			list_add(&handle->sibling, dead);
-		}
+		list_move(&handle->node, dead);
+		if (parent)
+			list_del(&handle->sibling);
 		handle = parent;
 	}
 }
 
 static void kosdma_handle_free(struct kosdma_handle *handle)
 {
+	bool first = handle == &handle->obj->first;
+
 	if (handle->badge)
 		kosdma_object_put(handle->badge);
 	if (handle->owner)
 		kosdma_process_put(handle->owner);
 	kosdma_user_uncount_object(handle->user);
 	kosdma_object_put(handle->obj);
-	kfree(handle);
+	if (!first)
+		kfree(handle);
 	kosdma_stat_add(KOSDMA_STAT_HANDLES_FREED, 1);
 }
 
@@ -300,7 +396,7 @@ static void kosdma_handle_free_list(struct list_head *dead)
 {
 	struct kosdma_handle *handle, *next;
 
-	list_for_each_entry_safe(handle, next, dead, sibling)
+	list_for_each_entry_safe(handle, next, dead, node)
 		kosdma_handle_free(handle);
 }
 
@@ -364,32 +460,77 @@ static void kosdma_handle_revoke(struct kosdma_handle *handle, struct kosdma_obj
 }
 
 /**
- * kosdma_handle_walk() - look at the handles of an object, parents first
- * @obj: with a reference of the caller's
- * @position: how many are passed over; one more after each that was looked at
- * @look: called with obj->tree held; what is not 0 ends the walk
+ * kosdma_handle_cursor_new() - for walks over the handles of objects, in parts
+ *
+ * Return: the cursor, or NULL.
+ */
+struct kosdma_handle *kosdma_handle_cursor_new(void)
+{
+	return kzalloc(sizeof(struct kosdma_handle), GFP_KERNEL_ACCOUNT);
+}
+
+static void kosdma_handle_walk_end(struct kosdma_handle *cursor)
+{
+	struct kosdma_object *obj = cursor->obj;
+
+	mutex_lock(&obj->tree);
+	list_del(&cursor->node);
+	mutex_unlock(&obj->tree);
+	cursor->obj = NULL;
+	kosdma_object_put(obj);
+}
+
+/* Maybe within a walk. */
+void kosdma_handle_cursor_free(struct kosdma_handle *cursor)
+{
+	if (cursor && cursor->obj)
+		kosdma_handle_walk_end(cursor);
+	kfree(cursor);
+}
+
+/**
+ * kosdma_handle_walk_begin() - before the first handle of an object
+ * @cursor: within no walk
+ * @obj: with a reference, which the cursor takes over until the walk ends
+ */
+void kosdma_handle_walk_begin(struct kosdma_handle *cursor, struct kosdma_object *obj)
+{
+	cursor->obj = obj;
+	mutex_lock(&obj->tree);
+	list_add(&cursor->node, &obj->handles);
+	mutex_unlock(&obj->tree);
+}
+
+/**
+ * kosdma_handle_walk() - go on with a walk
+ * @cursor: where it is; handles may come and go between two calls
+ * @look: called for each handle, parents first, with obj->tree held; what is
+ *	not 0 ends the call, and the next one begins with that handle
  * @data: for @look
  *
- * Return: what @look returned last, or 0.
+ * Return: what @look returned last, or 0; then the walk has ended.
  */
-int kosdma_handle_walk(struct kosdma_object *obj, u32 *position,
+int kosdma_handle_walk(struct kosdma_handle *cursor,
 		       int (*look)(struct kosdma_handle *handle, void *data), void *data)
 {
-	struct kosdma_handle *handle;
-	u32 n = 0;
+	struct kosdma_object *obj = cursor->obj;
 	int ret = 0;
 
 	mutex_lock(&obj->tree);
-	for (handle = obj->root; handle; handle = kosdma_handle_next(obj->root, handle)) {
-		if (n++ < *position)
-			continue;
-		ret = look(handle, data);
+	while (!list_is_last(&cursor->node, &obj->handles)) {
+		struct kosdma_handle *handle = list_next_entry(cursor, node);
+
+		/* Others have cursors here, too. */
+		if (handle->number)
+			ret = look(handle, data);
 		if (ret)
 			break;
-		*position = n;
+		list_move(&cursor->node, &handle->node);
 		cond_resched();
 	}
 	mutex_unlock(&obj->tree);
+	if (!ret)
+		kosdma_handle_walk_end(cursor);
 	return ret;
 }
 
@@ -453,11 +594,99 @@ void kosdma_use_del(struct kosdma_use *use)
 	kosdma_handle_free_list(&dead);
 }
 
+/* --- spare files ------------------------------------------------------------ */
+
+/*
+ * To make and destroy a file costs more than all else that an access needs but
+ * the IOMMU. So the file of one that is closed by its process is kept for the
+ * next one, if nothing is left of its past: neither a reference nor a trace of
+ * what user space can do with a descriptor.
+ */
+
+#define KOSDMA_HANDLE_FLAGS O_RDWR
+
+struct kosdma_spares *kosdma_spares_new(void)
+{
+	struct kosdma_spares *spares = kzalloc(sizeof(*spares), GFP_KERNEL_ACCOUNT);
+
+	if (spares)
+		spin_lock_init(&spares->lock);
+	return spares;
+}
+
+/* Nobody uses them. */
+void kosdma_spares_free(struct kosdma_spares *spares)
+{
+	while (spares->count)
+		fput(spares->files[--spares->count]);
+	kfree(spares);
+}
+
+/* A file for the handle of an access, or NULL. */
+static struct file *kosdma_spare_take(struct kosdma_spares *spares, struct kosdma_handle *handle)
+{
+	struct file *file = NULL;
+
+	if (handle->obj->ops->type != KOSDMA_HANDLE_ACCESS || !READ_ONCE(spares->count))
+		return NULL;
+	spin_lock(&spares->lock);
+	if (spares->count && spares->files[spares->count - 1]->f_cred == current_cred())
+		file = spares->files[--spares->count];
+	spin_unlock(&spares->lock);
+	if (file)
+		file->private_data = handle;
+	return file;
+}
+
+/*
+ * Is the caller's reference the only one, and the file like new? A look-up that
+ * has found it in a table before it was taken out there may hold it for moments,
+ * but looks at nothing in it before it has seen that it is there no longer.
+ */
+static bool kosdma_spare_fits(struct file *file)
+{
+	struct inode *inode = file_inode(file);
+
+	if (file_count(file) != 1)
+		return false;
+	/* Pairs with fput() by whoever did something with it. */
+	smp_mb();
+#ifdef CONFIG_EPOLL
+	if (READ_ONCE(file->f_ep))
+		return false;
+#endif
+	return file->f_flags == KOSDMA_HANDLE_FLAGS && file->f_cred == current_cred() &&
+	       !kosdma_file_has_owner(file) && !vfs_inode_has_locks(inode);
+}
+
+/* Close a descriptor, and let go of the file that it had; that of an access may be kept. */
+static int kosdma_handle_close_fd(struct kosdma_ucmd *ucmd, int fd, struct file *file)
+{
+	struct kosdma_handle *handle = file->private_data;
+	struct kosdma_spares *spares = ucmd->spares;
+	int ret = close_fd(fd);
+
+	if (handle->obj->ops->type == KOSDMA_HANDLE_ACCESS && READ_ONCE(handle->obj->ended) &&
+	    READ_ONCE(spares->count) < KOSDMA_NR_SPARES && kosdma_spare_fits(file)) {
+		kosdma_handle_closed(handle);
+		file->private_data = NULL;
+		spin_lock(&spares->lock);
+		if (spares->count < KOSDMA_NR_SPARES) {
+			spares->files[spares->count++] = file;
+			file = NULL;
+		}
+		spin_unlock(&spares->lock);
+	}
+	if (file)
+		fput(file);
+	return ret;
+}
+
 /* --- birth ---------------------------------------------------------------- */
 
 /**
  * kosdma_handle_create() - make a handle that the dispatcher will publish
- * @ucmd: gets the handle and its descriptor
+ * @ucmd: gets the handle, behind those that it has
  * @obj: the handle takes a reference of its own
  * @rights: of the handle
  * @parent: handle that it descends from, held by the caller, or NULL
@@ -473,14 +702,19 @@ int kosdma_handle_create(struct kosdma_ucmd *ucmd, struct kosdma_object *obj, u3
 	struct file *file;
 	int fd, ret;
 
-	handle = kzalloc(sizeof(*handle), GFP_KERNEL_ACCOUNT);
-	if (!handle)
-		return -ENOMEM;
-	handle->user = kosdma_user_count_object();
-	if (IS_ERR(handle->user)) {
-		ret = PTR_ERR(handle->user);
-		goto err_free;
+	if (parent) {
+		handle = kzalloc(sizeof(*handle), GFP_KERNEL_ACCOUNT);
+		if (!handle)
+			return -ENOMEM;
+		handle->user = kosdma_user_count_object();
+		ret = PTR_ERR_OR_ZERO(handle->user);
+	} else {
+		handle = &obj->first;
+		handle->user = obj->user;
+		ret = kosdma_user_count_another(obj->user);
 	}
+	if (ret)
+		goto err_free;
 	if (!obj->ops->transferable) {
 		handle->owner = kosdma_process_current();
 		if (IS_ERR(handle->owner)) {
@@ -494,8 +728,8 @@ int kosdma_handle_create(struct kosdma_ucmd *ucmd, struct kosdma_object *obj, u3
 	handle->rights = rights;
 	if (badge)
 		handle->badge = kosdma_object_get(badge);
+	INIT_LIST_HEAD(&handle->node);
 	INIT_LIST_HEAD(&handle->children);
-	INIT_LIST_HEAD(&handle->sibling);
 	INIT_LIST_HEAD(&handle->uses);
 
 	fd = get_unused_fd_flags(O_CLOEXEC);
@@ -503,8 +737,10 @@ int kosdma_handle_create(struct kosdma_ucmd *ucmd, struct kosdma_object *obj, u3
 		ret = fd;
 		goto err_put;
 	}
-	file = anon_inode_getfile(obj->ops->name, &kosdma_handle_fops, handle,
-				  O_RDWR | O_CLOEXEC);
+	file = kosdma_spare_take(ucmd->spares, handle);
+	if (!file)
+		file = anon_inode_getfile(obj->ops->name, &kosdma_handle_fops, handle,
+					  KOSDMA_HANDLE_FLAGS);
 	if (IS_ERR(file)) {
 		ret = PTR_ERR(file);
 		goto err_fd;
@@ -518,10 +754,9 @@ int kosdma_handle_create(struct kosdma_ucmd *ucmd, struct kosdma_object *obj, u3
 		handle->file = file;
 		handle->parent = parent;
 		handle->number = ++obj->numbers;
+		list_add_tail(&handle->node, &obj->handles);
 		if (parent)
 			list_add_tail(&handle->sibling, &parent->children);
-		else
-			obj->root = handle;
 		obj->reach++;
 		ret = 0;
 	}
@@ -533,8 +768,9 @@ int kosdma_handle_create(struct kosdma_ucmd *ucmd, struct kosdma_object *obj, u3
 		return ret;
 	}
 
-	ucmd->new = handle;
-	ucmd->new_fd = fd;
+	handle->fd = fd;
+	*ucmd->tail = handle;
+	ucmd->tail = &handle->next;
 	*out_fd = fd;
 	return 0;
 
@@ -549,27 +785,28 @@ err_put:
 err_user:
 	kosdma_user_uncount_object(handle->user);
 err_free:
-	kfree(handle);
+	if (parent)
+		kfree(handle);
 	return ret;
 }
 
 /* The last step of an ioctl that made a handle. Cannot fail. */
-void kosdma_handle_publish(struct kosdma_ucmd *ucmd)
+void kosdma_handle_publish(struct kosdma_handle *handle)
 {
-	if (!ucmd->new->parent)
-		kosdma_object_list(ucmd->new->obj);
-	fd_install(ucmd->new_fd, ucmd->new->file);
+	if (!handle->parent)
+		kosdma_object_list(handle->obj);
+	fd_install(handle->fd, handle->file);
 }
 
 /* The ioctl failed after all: nobody has seen the handle. */
-void kosdma_handle_abort(struct kosdma_ucmd *ucmd)
+void kosdma_handle_abort(struct kosdma_handle *handle)
 {
-	struct kosdma_object *obj = ucmd->new->obj;
+	struct kosdma_object *obj = handle->obj;
 
 	if (obj->ops->close)
 		obj->ops->close(obj);
-	put_unused_fd(ucmd->new_fd);
-	fput(ucmd->new->file);
+	put_unused_fd(handle->fd);
+	fput(handle->file);
 }
 
 /* --- lookup --------------------------------------------------------------- */
@@ -588,6 +825,8 @@ static struct kosdma_handle *kosdma_handle_fget(int fd)
 		fput(file);
 		return ERR_PTR(-EBADF);
 	}
+	/* A spare file may have been put to use at this number just now: see whose it is now. */
+	smp_rmb();
 	return file->private_data;
 }
 
@@ -660,9 +899,9 @@ void kosdma_handle_put(struct kosdma_handle *handle)
 
 /* --- the file ------------------------------------------------------------- */
 
-static int kosdma_handle_release(struct inode *inode, struct file *file)
+/* The handle has no file any more. */
+static void kosdma_handle_closed(struct kosdma_handle *handle)
 {
-	struct kosdma_handle *handle = file->private_data;
 	struct kosdma_object *obj = kosdma_object_get(handle->obj);
 	bool last = false;
 	LIST_HEAD(dead);
@@ -679,6 +918,12 @@ static int kosdma_handle_release(struct inode *inode, struct file *file)
 		kosdma_object_end(obj);
 	kosdma_handle_free_list(&dead);
 	kosdma_object_put(obj);
+}
+
+static int kosdma_handle_release(struct inode *inode, struct file *file)
+{
+	if (file->private_data)
+		kosdma_handle_closed(file->private_data);
 	return 0;
 }
 
@@ -750,9 +995,51 @@ int kosdma_ioctl_handle_close(struct kosdma_ucmd *ucmd)
 	if (IS_ERR(handle))
 		return PTR_ERR(handle);
 	kosdma_handle_close_object(handle);
-	fput(handle->file);
-	close_fd(cmd->handle);
+	kosdma_handle_close_fd(ucmd, cmd->handle, handle->file);
 	return 0;
+}
+
+/*
+ * As if each were closed by itself, one after the other: what is wrong with one
+ * keeps none from being closed. Only the flush is shared, by accesses that
+ * follow each other and are of one domain.
+ */
+int kosdma_ioctl_handle_close_many(struct kosdma_ucmd *ucmd)
+{
+	struct kosdma_handle_close_many *cmd = ucmd->cmd;
+	struct kosdma_handle *handle;
+	struct kosdma_ending ending;
+	s32 fds[KOSDMA_BATCH_MAX];
+	int ret = 0;
+	u32 i;
+
+	if (!cmd->count || cmd->count > KOSDMA_BATCH_MAX)
+		return -EINVAL;
+	if (copy_from_user(fds, u64_to_user_ptr(cmd->handles), cmd->count * sizeof(*fds)))
+		return -EFAULT;
+	kosdma_ending_init(&ending, KOSDMA_ENDED);
+	for (i = 0; i < cmd->count; i++) {
+		handle = kosdma_handle_fget(fds[i]);
+		if (IS_ERR(handle)) {
+			fds[i] = KOSDMA_NO_HANDLE;
+			continue;
+		}
+		if (handle->obj->ops->type != KOSDMA_HANDLE_ACCESS) {
+			kosdma_ending_finish(&ending);
+			kosdma_handle_close_object(handle);
+		} else if (kosdma_process_is_current(handle->owner)) {
+			kosdma_ending_add(&ending, to_access(handle->obj));
+		}
+		fput(handle->file);
+		cond_resched();
+	}
+	kosdma_ending_finish(&ending);
+	for (i = 0; i < cmd->count; i++) {
+		handle = kosdma_handle_fget(fds[i]);
+		if (IS_ERR(handle) || kosdma_handle_close_fd(ucmd, fds[i], handle->file))
+			ret = -EBADF;
+	}
+	return ret;
 }
 
 int kosdma_ioctl_handle_revoke(struct kosdma_ucmd *ucmd)
@@ -894,5 +1181,10 @@ int kosdma_ioctl_badge_create(struct kosdma_ucmd *ucmd)
 
 void kosdma_handle_exit(void)
 {
-	xa_destroy(&kosdma_objects);
+	unsigned long n;
+	void **chunk;
+
+	xa_for_each(&kosdma_chunks, n, chunk)
+		kfree(chunk);
+	xa_destroy(&kosdma_chunks);
 }

@@ -2,9 +2,13 @@
 /*
  * The parameters behind inject.h
  */
+#include <linux/limits.h>
 #include <linux/moduleparam.h>
 
 #include "inject.h"
 
 bool kosdma_inject_unquiet;
 module_param_named(inject_unquiet, kosdma_inject_unquiet, bool, 0600);
+
+uint kosdma_inject_block_order = UINT_MAX;
+module_param_named(inject_block_order, kosdma_inject_block_order, uint, 0600);

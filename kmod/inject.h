@@ -8,10 +8,12 @@
 
 #ifdef KOSDMA_TEST_BUILD
 extern bool kosdma_inject_unquiet;	/* a device is not quiet when it leaves */
+extern uint kosdma_inject_block_order;	/* no block is made or listed larger */
 
 #define kosdma_inject(fault) READ_ONCE(kosdma_inject_##fault)
 #else
 #define kosdma_inject_unquiet false
+#define kosdma_inject_block_order UINT_MAX
 
 #define kosdma_inject(fault) kosdma_inject_##fault
 #endif

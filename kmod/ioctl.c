@@ -3,8 +3,8 @@
  * The ioctl table and its dispatcher
  *
  * A handler gets its struct in kernel memory, returns 0 or an errno, and may
- * leave a new handle in the command. The dispatcher copies the result out and
- * then publishes the handle, which cannot fail; or aborts it.
+ * leave new handles in the command. The dispatcher copies the result out and
+ * then publishes the handles, which cannot fail; or aborts them.
  */
 #include <linux/fs.h>
 #include <linux/module.h>
@@ -37,6 +37,7 @@ union kosdma_cmd {
 	struct kosdma_buffer_modify buffer_modify;
 	struct kosdma_buffer_map buffer_map;
 	struct kosdma_access_begin access_begin;
+	struct kosdma_access_begin_many access_begin_many;
 	struct kosdma_access_info access_info;
 	struct kosdma_domain_create domain_create;
 	struct kosdma_device_attach device_attach;
@@ -45,6 +46,7 @@ union kosdma_cmd {
 	struct kosdma_region_register region_register;
 	struct kosdma_region_map region_map;
 	struct kosdma_handle_close handle_close;
+	struct kosdma_handle_close_many handle_close_many;
 	struct kosdma_handle_revoke handle_revoke;
 	struct kosdma_handle_copy handle_copy;
 	struct kosdma_handle_info handle_info;
@@ -114,13 +116,18 @@ static const struct kosdma_ioctl kosdma_ioctls[] = {
 		     out_handle, true),
 	KOSDMA_IOCTL(KOSDMA_DEVICE_INFO, kosdma_ioctl_device_info, kosdma_device_info, __reserved,
 		     true),
+	KOSDMA_IOCTL(KOSDMA_ACCESS_BEGIN_MANY, kosdma_ioctl_access_begin_many,
+		     kosdma_access_begin_many, out_failed, true),
+	KOSDMA_IOCTL(KOSDMA_HANDLE_CLOSE_MANY, kosdma_ioctl_handle_close_many,
+		     kosdma_handle_close_many, handles, false),
 };
 
-static int kosdma_dispatch(unsigned int nr, unsigned long arg)
+static int kosdma_dispatch(struct kosdma_spares *spares, unsigned int nr, unsigned long arg)
 {
 	void __user *ubuf = (void __user *)arg;
-	struct kosdma_ucmd ucmd = {};
+	struct kosdma_ucmd ucmd = { .tail = &ucmd.new, .spares = spares };
 	const struct kosdma_ioctl *op;
+	struct kosdma_handle *handle;
 	union kosdma_cmd cmd;
 	u32 usize;
 	int ret;
@@ -142,34 +149,42 @@ static int kosdma_dispatch(unsigned int nr, unsigned long arg)
 
 	ucmd.cmd = &cmd;
 	ret = op->handler(&ucmd);
-	if (ret || !op->replies)
-		return ret;
-
 	/* The size field stays what user space wrote, also if it changed since. */
-	if (copy_to_user(ubuf + sizeof(u32), (u8 *)&cmd + sizeof(u32),
-			 min(usize, op->size) - sizeof(u32)))
+	if (op->replies && (!ret || ucmd.tell) &&
+	    copy_to_user(ubuf + sizeof(u32), (u8 *)&cmd + sizeof(u32),
+			 min(usize, op->size) - sizeof(u32)) && !ret)
 		ret = -EFAULT;
-	if (ucmd.new) {
+	while ((handle = ucmd.new)) {
+		ucmd.new = handle->next;
 		if (ret)
-			kosdma_handle_abort(&ucmd);
+			kosdma_handle_abort(handle);
 		else
-			kosdma_handle_publish(&ucmd);
+			kosdma_handle_publish(handle);
 	}
 	return ret;
 }
 
 static long kosdma_unlocked_ioctl(struct file *file, unsigned int nr, unsigned long arg)
 {
-	int ret = kosdma_dispatch(nr, arg);
+	int ret = kosdma_dispatch(file->private_data, nr, arg);
 
 	trace_ioctl_refuse(nr, ret);
 	return ret;
 }
 
-/* The descriptor has no state: a process is known by its mm. */
+/* The descriptor has no state but a store of spare parts: a process is known by its mm. */
 static int kosdma_open(struct inode *inode, struct file *file)
 {
+	file->private_data = kosdma_spares_new();
+	if (!file->private_data)
+		return -ENOMEM;
 	return nonseekable_open(inode, file);
+}
+
+static int kosdma_release(struct inode *inode, struct file *file)
+{
+	kosdma_spares_free(file->private_data);
+	return 0;
 }
 
 #ifdef CONFIG_PROC_FS
@@ -182,6 +197,7 @@ static void kosdma_show_fdinfo(struct seq_file *m, struct file *file)
 const struct file_operations kosdma_fops = {
 	.owner = THIS_MODULE,
 	.open = kosdma_open,
+	.release = kosdma_release,
 #ifdef CONFIG_PROC_FS
 	.show_fdinfo = kosdma_show_fdinfo,
 #endif

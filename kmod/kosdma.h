@@ -25,6 +25,7 @@
 
 #include <linux/file.h>
 #include <linux/interval_tree.h>
+#include <linux/iommu.h>
 #include <linux/ioport.h>
 #include <linux/kref.h>
 #include <linux/list.h>
@@ -69,14 +70,18 @@ struct kosdma_use;
 /**
  * struct kosdma_ucmd - one ioctl in progress
  * @cmd: the command's struct, in kernel memory; results go here
- * @new: a handle that the dispatcher publishes when @cmd has been copied out,
- *	and aborts otherwise
- * @new_fd: the descriptor reserved for @new
+ * @spares: files that the call may use, and give back
+ * @new: handles that the dispatcher publishes when @cmd has been copied out and
+ *	nothing has failed, and aborts otherwise; chained by @next
+ * @tail: where the next one is chained
+ * @tell: @cmd goes out even if the handler fails
  */
 struct kosdma_ucmd {
 	void *cmd;
+	struct kosdma_spares *spares;
 	struct kosdma_handle *new;
-	int new_fd;
+	struct kosdma_handle **tail;
+	bool tell;
 };
 
 extern const struct file_operations kosdma_fops;
@@ -158,7 +163,6 @@ struct kosdma_event {
 	u64 number;
 };
 
-void kosdma_event_object(u32 kind, struct kosdma_object *obj);
 void kosdma_event_device(u32 kind, u32 address, struct kosdma_process *process, u32 sid);
 void kosdma_event_refuse(u32 address, int error);
 void kosdma_event_pages(u32 kind, u32 address, u64 pages);
@@ -203,42 +207,6 @@ struct kosdma_object_ops {
 };
 
 /**
- * struct kosdma_object - what a handle names; first member of every kind
- * @ops: immutable
- * @ref: keeps the memory
- * @user: whom it is counted against; immutable
- * @sid: identity, unique among living objects, never 0; immutable
- * @pid: thread group that made it; immutable
- * @uid: its effective user then, who may see it; immutable
- * @listed: it is complete, and those who may see it do; set once
- * @ended: an enum kosdma_end, see kosdma_object_set_ended()
- * @tree: guards @reach, @ending and the tree fields of its handles
- * @reach: open unrevoked handles + uses + pins
- * @ending: uses that a revoke has marked and that have not ended yet
- * @root: the handle that all others descend from, or NULL
- * @numbers: how many handles it has had
- * @wait: pollers of its handles
- * @events: what they are told while it lives; see kosdma_object_set_events()
- */
-struct kosdma_object {
-	const struct kosdma_object_ops *ops;
-	struct kref ref;
-	struct kosdma_user *user;
-	u32 sid;
-	pid_t pid;
-	kuid_t uid;
-	bool listed;
-	int ended;
-	struct mutex tree;	/* guards what follows */
-	unsigned int reach;
-	struct list_head ending;
-	struct kosdma_handle *root;
-	u32 numbers;
-	wait_queue_head_t wait;
-	__poll_t events;
-};
-
-/**
  * struct kosdma_handle - one node of an object's inheritance tree
  * @obj: reference; immutable
  * @owner: reference to the only process that may use it, NULL for
@@ -246,11 +214,15 @@ struct kosdma_object {
  * @user: whom it is counted against; immutable
  * @rights: immutable
  * @badge: reference to the badge that marks it, or NULL; immutable
- * @number: identity among the handles of @obj, from 1; immutable
+ * @number: identity among the handles of @obj, from 1; immutable; 0: this is
+ *	no handle, but a cursor of kosdma_handle_walk()
  * @pid: thread group that made it; immutable
  * @uid: its effective user then; immutable
+ * @fd: the descriptor reserved for it, until it is published or aborted
+ * @next: made by the same call; until then, too
  * @file: its file, NULL once closed (a tombstone)
  * @revoked: useless from now on; so are all its descendants
+ * @node: in obj->handles
  * @parent: NULL at the root
  * @children: its child handles, tombstones included
  * @sibling: in @parent's children
@@ -269,14 +241,57 @@ struct kosdma_handle {
 	u32 number;
 	pid_t pid;
 	kuid_t uid;
+	int fd;
+	struct kosdma_handle *next;
 
 	struct file *file;
 	bool revoked;
+	struct list_head node;
 	struct kosdma_handle *parent;
 	struct list_head children;
 	struct list_head sibling;
 	struct list_head uses;
 	unsigned int nuses;
+};
+
+/**
+ * struct kosdma_object - what a handle names; first member of every kind
+ * @ops: immutable
+ * @ref: keeps the memory
+ * @user: whom it is counted against; immutable
+ * @sid: identity, unique among living objects, never 0; immutable
+ * @slot: its place in the table of objects; immutable
+ * @pid: thread group that made it; immutable
+ * @uid: its effective user then, who may see it; immutable
+ * @listed: it is complete, and those who may see it do; set once
+ * @ended: an enum kosdma_end, see kosdma_object_set_ended()
+ * @tree: guards @reach, @ending, @handles and the tree fields of its handles
+ * @reach: open unrevoked handles + uses + pins
+ * @ending: uses that a revoke has marked and that have not ended yet
+ * @first: memory of the first handle, from which all others descend
+ * @handles: all of them in order of number, so parents first, and cursors
+ * @numbers: how many handles it has had
+ * @wait: pollers of its handles
+ * @events: what they are told while it lives; see kosdma_object_set_events()
+ */
+struct kosdma_object {
+	const struct kosdma_object_ops *ops;
+	struct kref ref;
+	struct kosdma_user *user;
+	u32 sid;
+	void **slot;
+	pid_t pid;
+	kuid_t uid;
+	bool listed;
+	int ended;
+	struct mutex tree;	/* guards what follows */
+	unsigned int reach;
+	struct list_head ending;
+	struct kosdma_handle first;
+	struct list_head handles;
+	u32 numbers;
+	wait_queue_head_t wait;
+	__poll_t events;
 };
 
 /**
@@ -311,13 +326,35 @@ static inline struct kosdma_object *kosdma_object_get(struct kosdma_object *obj)
 	return obj;
 }
 
+/* How many files of closed accesses a descriptor of the device keeps. */
+#define KOSDMA_NR_SPARES 64
+
+/**
+ * struct kosdma_spares - files of closed accesses, for the next ones
+ * @lock: guards what follows
+ * @count: how many there are
+ * @files: nobody else has a reference on them, and nothing is known of them
+ *	but their name and their owner's credentials
+ */
+struct kosdma_spares {
+	spinlock_t lock;	/* guards what follows */
+	unsigned int count;
+	struct file *files[KOSDMA_NR_SPARES];
+};
+
+struct kosdma_spares *kosdma_spares_new(void);
+void kosdma_spares_free(struct kosdma_spares *spares);
+
 int kosdma_handle_create(struct kosdma_ucmd *ucmd, struct kosdma_object *obj, u32 rights,
 			 struct kosdma_handle *parent, struct kosdma_object *badge, s32 *out_fd);
-void kosdma_handle_publish(struct kosdma_ucmd *ucmd);
-void kosdma_handle_abort(struct kosdma_ucmd *ucmd);
+void kosdma_handle_publish(struct kosdma_handle *handle);
+void kosdma_handle_abort(struct kosdma_handle *handle);
 struct kosdma_handle *kosdma_handle_get_types(int fd, u32 types, u32 rights);
 void kosdma_handle_put(struct kosdma_handle *handle);
-int kosdma_handle_walk(struct kosdma_object *obj, u32 *position,
+struct kosdma_handle *kosdma_handle_cursor_new(void);
+void kosdma_handle_cursor_free(struct kosdma_handle *cursor);
+void kosdma_handle_walk_begin(struct kosdma_handle *cursor, struct kosdma_object *obj);
+int kosdma_handle_walk(struct kosdma_handle *cursor,
 		       int (*look)(struct kosdma_handle *handle, void *data), void *data);
 
 #define KOSDMA_ANY_TYPE U32_MAX
@@ -333,6 +370,7 @@ int kosdma_use_add(struct kosdma_use *use, struct kosdma_object *user,
 void kosdma_use_del(struct kosdma_use *use);
 
 int kosdma_ioctl_handle_close(struct kosdma_ucmd *ucmd);
+int kosdma_ioctl_handle_close_many(struct kosdma_ucmd *ucmd);
 int kosdma_ioctl_handle_revoke(struct kosdma_ucmd *ucmd);
 int kosdma_ioctl_handle_copy(struct kosdma_ucmd *ucmd);
 int kosdma_ioctl_handle_info(struct kosdma_ucmd *ucmd);
@@ -412,6 +450,7 @@ static inline struct kosdma_process *kosdma_process_get(struct kosdma_process *p
 
 unsigned int kosdma_max_objects(void);
 struct kosdma_user *kosdma_user_count_object(void);
+int kosdma_user_count_another(struct kosdma_user *user);
 void kosdma_user_uncount_object(struct kosdma_user *user);
 int kosdma_user_charge(struct kosdma_user *user, unsigned long npages);
 uid_t kosdma_user_id(struct kosdma_user *user, struct user_namespace *ns);
@@ -558,11 +597,13 @@ int kosdma_ioctl_region_map(struct kosdma_ucmd *ucmd);
  * @node: in domain->hwdoms
  * @iommu: the kernel's domain
  * @groups: groups attached to it
+ * @gather: what was unmapped since the last kosdma_domain_flush()
  */
 struct kosdma_hwdom {
 	struct list_head node;
 	struct iommu_domain *iommu;
 	unsigned int groups;
+	struct iommu_iotlb_gather gather;
 };
 
 /* What addresses mean in a domain; fixed by its first attach. */
@@ -626,6 +667,7 @@ static inline struct kosdma_domain *to_domain(struct kosdma_object *obj)
 const char *kosdma_mode_name(enum kosdma_mode mode);
 struct kosdma_domain *kosdma_domain_get(int fd, struct kosdma_process *process);
 void kosdma_domain_put(struct kosdma_domain *domain);
+void kosdma_domain_flush(struct kosdma_domain *domain);
 int kosdma_domain_add(struct kosdma_domain *domain, struct kosdma_device *dev);
 void kosdma_domain_remove(struct kosdma_domain *domain, struct kosdma_device *dev, bool quiet);
 int kosdma_domain_set_mask(struct kosdma_domain *domain, struct kosdma_device *dev, u64 mask);
@@ -653,7 +695,9 @@ int kosdma_ioctl_domain_create(struct kosdma_ucmd *ucmd);
  * @placed: it has an address, which is fixed until it ends or its domain does
  * @fresh: placed by the attach that is under way
  * @reached: in a direct domain: has been placed at some time
- * @done: ended
+ * @done: not open yet, or ended
+ * @kept: ended, but a device may have written on: whoever releases it gives its
+ *	use of the buffer back
  * @lingers: ended, and in domain->lingering
  * @quarantined: in the quarantine; guarded by its lock
  * @suspect: while in quarantine: the device that may still write, with a
@@ -674,9 +718,24 @@ struct kosdma_access {
 	bool fresh;
 	bool reached;
 	bool done;
+	bool kept;
 	bool lingers;
 	bool quarantined;
 	struct kosdma_device *suspect;
+};
+
+/**
+ * struct kosdma_ending - accesses of one domain that end together, with one flush
+ * @domain: its lock is held, from the first to kosdma_ending_finish(); or NULL
+ * @how: why they end
+ * @accesses: those that devices may reach until the flush, by buffer_node
+ * @released: those that lingered and are done
+ */
+struct kosdma_ending {
+	struct kosdma_domain *domain;
+	enum kosdma_end how;
+	struct list_head accesses;
+	struct list_head released;
 };
 
 static inline struct kosdma_access *to_access(struct kosdma_object *obj)
@@ -690,6 +749,9 @@ int kosdma_access_map_hwdom(struct kosdma_access *access, struct kosdma_hwdom *h
 int kosdma_access_map_device(struct kosdma_access *access, struct kosdma_device *dev);
 void kosdma_access_unmap_device(struct kosdma_access *access, struct kosdma_device *dev);
 u64 kosdma_access_last(const struct kosdma_access *access);
+void kosdma_ending_init(struct kosdma_ending *ending, enum kosdma_end how);
+void kosdma_ending_add(struct kosdma_ending *ending, struct kosdma_access *access);
+void kosdma_ending_finish(struct kosdma_ending *ending);
 void kosdma_access_end(struct kosdma_access *access, enum kosdma_end how);
 void kosdma_access_settle(struct kosdma_domain *domain, struct list_head *done);
 void kosdma_access_release(struct list_head *done);
@@ -700,6 +762,7 @@ int kosdma_quarantine_release_address(u32 address, u64 *pages);
 bool kosdma_quarantine_look(struct kosdma_access *access, u32 *suspect);
 unsigned long kosdma_quarantine_pages(void);
 int kosdma_ioctl_access_begin(struct kosdma_ucmd *ucmd);
+int kosdma_ioctl_access_begin_many(struct kosdma_ucmd *ucmd);
 int kosdma_ioctl_access_info(struct kosdma_ucmd *ucmd);
 
 /* --- device.c ------------------------------------------------------------ */
@@ -821,6 +884,7 @@ bool kosdma_direct_allowed(void);
 bool kosdma_unsafe_interrupts_allowed(void);
 int kosdma_bar_find(u64 start, u64 last, struct kosdma_bar *found);
 struct kosdma_device *kosdma_device_get_bound(struct pci_dev *pdev, char name[KOSDMA_NAME_LEN]);
+void kosdma_driver_name(struct pci_dev *pdev, char name[KOSDMA_NAME_LEN]);
 struct pci_dev *kosdma_pci_dev_get(u32 address);
 bool kosdma_pci_address(struct pci_dev *pdev, u32 *address);
 struct kosdma_device *kosdma_device_find(u32 address);

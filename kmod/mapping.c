@@ -210,6 +210,42 @@ static bool kosdma_huge_fits(struct kosdma_mapping *mapping, struct vm_area_stru
 	       mapping->offset + mapping->length - offset >= PMD_SIZE;
 }
 
+/* VM_FAULT_FALLBACK: there can be no huge entry here. */
+#if KOSDMA_HUGE_PFNMAP
+static vm_fault_t kosdma_vma_huge_fault(struct vm_fault *vmf, unsigned int order)
+{
+	struct vm_area_struct *vma = vmf->vma;
+	struct kosdma_mapping *mapping = vma->vm_private_data;
+	unsigned long addr = vmf->address & PMD_MASK;
+	vm_fault_t ret = VM_FAULT_FALLBACK;
+	struct kosdma_cursor cursor = {};
+	struct kosdma_piece piece;
+	u64 offset;
+
+	if (order != PMD_ORDER || vma->vm_mm != mapping->process->mm ||
+	    (KOSDMA_HUGE_BY_FAULT && !pmd_none(READ_ONCE(*vmf->pmd))) ||
+	    !kosdma_huge_fits(mapping, vma, addr) ||
+	    !kosdma_mapping_offset(mapping, vma, addr, &offset))
+		return VM_FAULT_FALLBACK;
+
+	down_read(&mapping->rwsem);
+	if (mapping->state) {
+		ret = kosdma_mapping_dead(mapping);
+	} else if (mapping->huge) {
+		piece = kosdma_mapping_piece(mapping, &cursor, offset, PMD_SIZE);
+		if (piece.bytes == PMD_SIZE && IS_ALIGNED(piece.pfn, PTRS_PER_PTE))
+			ret = kosdma_insert_pfn_pmd(vmf, piece.pfn, vma->vm_flags & VM_WRITE);
+	}
+	up_read(&mapping->rwsem);
+	return ret;
+}
+#else
+static vm_fault_t kosdma_vma_huge_fault(struct vm_fault *vmf, unsigned int order)
+{
+	return VM_FAULT_FALLBACK;
+}
+#endif
+
 /*
  * All pages were entered at once, so a fault means that the owner dropped some
  * (a partial munmap, say), touches a guard or comes too late.
@@ -228,7 +264,13 @@ static vm_fault_t kosdma_vma_fault(struct vm_fault *vmf)
 	    !kosdma_mapping_offset(mapping, vma, addr, &offset))
 		return VM_FAULT_SIGSEGV;
 
-	/* The kernel did not want a huge entry here: then no more of them. */
+	if (KOSDMA_HUGE_BY_FAULT && READ_ONCE(mapping->huge)) {
+		ret = kosdma_vma_huge_fault(vmf, PMD_ORDER);
+		if (ret != VM_FAULT_FALLBACK)
+			return ret;
+		ret = VM_FAULT_NOPAGE;
+	}
+	/* There can be no huge entry here: then no more of them. */
 	if (READ_ONCE(mapping->huge) && kosdma_huge_fits(mapping, vma, addr & PMD_MASK)) {
 		down_write(&mapping->rwsem);
 		mapping->huge = false;
@@ -246,35 +288,6 @@ static vm_fault_t kosdma_vma_fault(struct vm_fault *vmf)
 	up_read(&mapping->rwsem);
 	return ret;
 }
-
-#if KOSDMA_HUGE_PFNMAP
-static vm_fault_t kosdma_vma_huge_fault(struct vm_fault *vmf, unsigned int order)
-{
-	struct vm_area_struct *vma = vmf->vma;
-	struct kosdma_mapping *mapping = vma->vm_private_data;
-	unsigned long addr = vmf->address & PMD_MASK;
-	vm_fault_t ret = VM_FAULT_FALLBACK;
-	struct kosdma_cursor cursor = {};
-	struct kosdma_piece piece;
-	u64 offset;
-
-	if (order != PMD_ORDER || vma->vm_mm != mapping->process->mm ||
-	    !kosdma_huge_fits(mapping, vma, addr) ||
-	    !kosdma_mapping_offset(mapping, vma, addr, &offset))
-		return VM_FAULT_FALLBACK;
-
-	down_read(&mapping->rwsem);
-	if (mapping->state) {
-		ret = kosdma_mapping_dead(mapping);
-	} else if (mapping->huge) {
-		piece = kosdma_mapping_piece(mapping, &cursor, offset, PMD_SIZE);
-		if (piece.bytes == PMD_SIZE && IS_ALIGNED(piece.pfn, PTRS_PER_PTE))
-			ret = kosdma_insert_pfn_pmd(vmf, piece.pfn, vmf->flags & FAULT_FLAG_WRITE);
-	}
-	up_read(&mapping->rwsem);
-	return ret;
-}
-#endif
 
 /*
  * A fork child gets nothing, whatever madvise() has said before. Depending on
@@ -301,7 +314,7 @@ static const struct vm_operations_struct kosdma_vma_ops = {
 	.open = kosdma_vma_open,
 	.fault = kosdma_vma_fault,
 	.mremap = kosdma_vma_mremap,
-#if KOSDMA_HUGE_PFNMAP
+#if KOSDMA_HUGE_PFNMAP && !KOSDMA_HUGE_BY_FAULT
 	.huge_fault = kosdma_vma_huge_fault,
 #endif
 };

@@ -166,7 +166,7 @@ const struct genl_split_ops kosdma_nl_ops[16] = {
 	},
 	{
 		.cmd		= KOSDMA_CMD_HANDLE_GET,
-		.start		= kosdma_nl_object_dump_start,
+		.start		= kosdma_nl_handle_dump_start,
 		.dumpit		= kosdma_nl_handle_get_dumpit,
 		.done		= kosdma_nl_dump_done,
 		.policy		= kosdma_handle_get_nl_policy,
@@ -203,7 +203,7 @@ const struct genl_split_ops kosdma_nl_ops[16] = {
 	},
 	{
 		.cmd	= KOSDMA_CMD_EVENT_GET,
-		.start	= kosdma_nl_event_dump_start,
+		.start	= kosdma_nl_dump_start,
 		.dumpit	= kosdma_nl_event_get_dumpit,
 		.done	= kosdma_nl_dump_done,
 		.flags	= GENL_CMD_CAP_DUMP,

@@ -17,7 +17,7 @@ extern const struct genl_split_ops kosdma_nl_ops[16];
 
 int kosdma_nl_dump_start(struct netlink_callback *cb);
 int kosdma_nl_object_dump_start(struct netlink_callback *cb);
-int kosdma_nl_event_dump_start(struct netlink_callback *cb);
+int kosdma_nl_handle_dump_start(struct netlink_callback *cb);
 int kosdma_nl_dump_done(struct netlink_callback *cb);
 
 int kosdma_nl_device_get_doit(struct sk_buff *skb, struct genl_info *info);

@@ -23,7 +23,6 @@
 
 #include "kosdma.h"
 #include "netlink.h"
-#include "netlink-gen.h"
 
 /* What somebody else's process holds is for the administrator. */
 static const struct genl_multicast_group kosdma_nl_groups[] = {
@@ -32,7 +31,7 @@ static const struct genl_multicast_group kosdma_nl_groups[] = {
 	[KOSDMA_NLGRP_FAULTS] = { .name = "faults", .flags = GENL_MCAST_CAP_SYS_ADMIN },
 };
 
-static struct genl_family kosdma_nl_family __ro_after_init = {
+struct genl_family kosdma_nl_family __ro_after_init = {
 	.name = KOSDMA_FAMILY_NAME,
 	.version = KOSDMA_FAMILY_VERSION,
 	.module = THIS_MODULE,
@@ -43,9 +42,10 @@ static struct genl_family kosdma_nl_family __ro_after_init = {
 
 #define KOSDMA_NL_NOT_ADMIN \
 	"it takes CAP_SYS_ADMIN in the initial user namespace, of the sender and of who opened the socket"
+#define KOSDMA_NL_NO_DEVICE "there is no such PCI function"
+#define KOSDMA_NL_NO_MEMORY "out of memory"
 
-/* The family is there. Groups of one that is not have numbers that may be those of others. */
-static bool kosdma_nl_on;
+bool kosdma_nl_on;
 
 /* Changes with the set of PCI functions. */
 static atomic_t kosdma_pci_changes = ATOMIC_INIT(1);
@@ -84,11 +84,6 @@ int kosdma_nl_dump_start(struct netlink_callback *cb)
 	return 0;
 }
 
-int kosdma_nl_event_dump_start(struct netlink_callback *cb)
-{
-	return kosdma_nl_dump_start(cb);
-}
-
 int kosdma_nl_object_dump_start(struct netlink_callback *cb)
 {
 	struct nlattr **attrs = kosdma_dump_attrs(cb);
@@ -103,22 +98,21 @@ int kosdma_nl_object_dump_start(struct netlink_callback *cb)
 	return 0;
 }
 
-int kosdma_nl_dump_done(struct netlink_callback *cb)
+int kosdma_nl_handle_dump_start(struct netlink_callback *cb)
 {
-	kosdma_viewer_put(&kosdma_dump(cb)->viewer);
-	return 0;
+	struct kosdma_handle *cursor = kosdma_handle_cursor_new();
+
+	if (!cursor)
+		return -ENOMEM;
+	kosdma_dump(cb)->cursor = cursor;
+	return kosdma_nl_object_dump_start(cb);
 }
 
-/*
- * Where a do and a dump share a policy, it lets the attributes of the do pass.
- * Not in the start: there, old kernels have no place for the message.
- */
-static int kosdma_dump_check(struct netlink_callback *cb)
+int kosdma_nl_dump_done(struct netlink_callback *cb)
 {
-	if (!nlmsg_attrlen(cb->nlh, GENL_HDRLEN))
-		return 0;
-	NL_SET_ERR_MSG(cb->extack, "this dump takes no attributes");
-	return -EINVAL;
+	kosdma_handle_cursor_free(kosdma_dump(cb)->cursor);
+	kosdma_viewer_put(&kosdma_dump(cb)->viewer);
+	return 0;
 }
 
 /* The header of one more object of a dump, or NULL if there is no room. */
@@ -142,6 +136,42 @@ int kosdma_put_owner(struct sk_buff *skb, const struct kosdma_viewer *viewer, in
 	return nla_put_u32(skb, uid_attr, from_kuid_munged(viewer->cred->user_ns, uid));
 }
 
+/* --- replies ------------------------------------------------------------------ */
+
+/* A reply in the making, or NULL. */
+static struct sk_buff *kosdma_reply_new(struct genl_info *info, u8 cmd, void **hdr)
+{
+	struct sk_buff *msg = genlmsg_new(NLMSG_GOODSIZE, GFP_KERNEL);
+
+	if (msg) {
+		*hdr = genlmsg_put_reply(msg, info, &kosdma_nl_family, 0, cmd);
+		if (*hdr)
+			return msg;
+		nlmsg_free(msg);
+	}
+	NL_SET_ERR_MSG(info->extack, KOSDMA_NL_NO_MEMORY);
+	return NULL;
+}
+
+static int kosdma_reply_send(struct genl_info *info, struct sk_buff *msg, void *hdr, int ret)
+{
+	if (ret) {
+		nlmsg_free(msg);
+		return ret;
+	}
+	genlmsg_end(msg, hdr);
+	return genlmsg_reply(msg, info);
+}
+
+/* For an operation without a policy, and for a dump whose do has one. */
+static int kosdma_check_bare(const struct nlmsghdr *nlh, struct netlink_ext_ack *extack)
+{
+	if (!nlmsg_attrlen(nlh, GENL_HDRLEN))
+		return 0;
+	NL_SET_ERR_MSG(extack, "this request takes no attributes");
+	return -EINVAL;
+}
+
 /* --- devices ------------------------------------------------------------------ */
 
 /**
@@ -157,28 +187,20 @@ int kosdma_put_owner(struct sk_buff *skb, const struct kosdma_viewer *viewer, in
 struct kosdma_device_view {
 	u32 address;
 	u32 state;
-	char driver[32];
+	char driver[KOSDMA_NAME_LEN];
 	int group;
 	bool owner;
 	pid_t pid;
 	kuid_t uid;
 };
 
-static int kosdma_device_look(struct kosdma_device_view *view, struct pci_dev *pdev,
-			      const struct kosdma_viewer *viewer)
+static void kosdma_device_look(struct kosdma_device_view *view, struct pci_dev *pdev,
+			       const struct kosdma_viewer *viewer)
 {
 	struct iommu_group *iommu;
 	struct kosdma_device *dev;
-	int ret;
 
-	/* Not below the device lock of ours: the core's is outside of it. */
-	ret = device_lock_interruptible(&pdev->dev);
-	if (ret)
-		return ret;
-	strscpy(view->driver, pdev->dev.driver ? pdev->dev.driver->name : "",
-		sizeof(view->driver));
-	device_unlock(&pdev->dev);
-
+	kosdma_driver_name(pdev, view->driver);
 	view->state = 0;
 	view->group = -1;
 	view->owner = false;
@@ -194,7 +216,7 @@ static int kosdma_device_look(struct kosdma_device_view *view, struct pci_dev *p
 
 	dev = kosdma_device_find(view->address);
 	if (!dev)
-		return 0;
+		return;
 	mutex_lock(&dev->group->lock);
 	if (!dev->gone)
 		view->state |= KOSDMA_NL_DEVICE_BOUND;
@@ -210,7 +232,6 @@ static int kosdma_device_look(struct kosdma_device_view *view, struct pci_dev *p
 	}
 	mutex_unlock(&dev->group->lock);
 	kosdma_device_put(dev);
-	return 0;
 }
 
 static int kosdma_device_fill(struct sk_buff *skb, const struct kosdma_device_view *view,
@@ -246,27 +267,19 @@ int kosdma_nl_device_get_doit(struct sk_buff *skb, struct genl_info *info)
 	pdev = kosdma_pci_dev_get(view.address);
 	if (!pdev) {
 		NL_SET_ERR_MSG_ATTR(info->extack, info->attrs[KOSDMA_A_DEVICE_ADDRESS],
-				    "there is no such PCI function");
+				    KOSDMA_NL_NO_DEVICE);
 		return -ENODEV;
 	}
-	kosdma_viewer_get(&viewer, skb);
-	ret = kosdma_device_look(&view, pdev, &viewer);
-	if (ret)
-		goto out;
 	ret = -ENOMEM;
-	msg = genlmsg_new(NLMSG_DEFAULT_SIZE, GFP_KERNEL);
+	msg = kosdma_reply_new(info, KOSDMA_CMD_DEVICE_GET, &hdr);
 	if (!msg)
 		goto out;
-	hdr = genlmsg_put_reply(msg, info, &kosdma_nl_family, 0, KOSDMA_CMD_DEVICE_GET);
-	ret = hdr ? kosdma_device_fill(msg, &view, &viewer) : -EMSGSIZE;
-	if (ret) {
-		nlmsg_free(msg);
-		goto out;
-	}
-	genlmsg_end(msg, hdr);
-	ret = genlmsg_reply(msg, info);
-out:
+	kosdma_viewer_get(&viewer, skb);
+	kosdma_device_look(&view, pdev, &viewer);
+	ret = kosdma_device_fill(msg, &view, &viewer);
 	kosdma_viewer_put(&viewer);
+	ret = kosdma_reply_send(info, msg, hdr, ret);
+out:
 	pci_dev_put(pdev);
 	return ret;
 }
@@ -280,7 +293,7 @@ int kosdma_nl_device_get_dumpit(struct sk_buff *skb, struct netlink_callback *cb
 	unsigned int index = 0;
 	int ret;
 
-	ret = kosdma_dump_check(cb);
+	ret = kosdma_check_bare(cb->nlh, cb->extack);
 	if (ret)
 		return ret;
 	cb->seq = atomic_read(&kosdma_pci_changes) ?: 1;
@@ -290,9 +303,7 @@ int kosdma_nl_device_get_dumpit(struct sk_buff *skb, struct netlink_callback *cb
 		if (index++ < dump->index)
 			continue;
 		if (kosdma_pci_address(pdev, &view.address)) {
-			ret = kosdma_device_look(&view, pdev, &dump->viewer);
-			if (ret)
-				break;
+			kosdma_device_look(&view, pdev, &dump->viewer);
 			hdr = kosdma_dump_put(skb, cb, KOSDMA_CMD_DEVICE_GET);
 			if (!hdr || kosdma_device_fill(skb, &view, &dump->viewer)) {
 				if (hdr)
@@ -304,7 +315,7 @@ int kosdma_nl_device_get_dumpit(struct sk_buff *skb, struct netlink_callback *cb
 		dump->index = index;
 	}
 	pci_dev_put(pdev);
-	return ret ?: skb->len;
+	return skb->len;
 }
 
 /* --- grants -------------------------------------------------------------------- */
@@ -369,9 +380,11 @@ int kosdma_nl_grant_add_doit(struct sk_buff *skb, struct genl_info *info)
 	ret = kosdma_grant_add(&key);
 	if (ret == -ENODEV)
 		NL_SET_ERR_MSG_ATTR(info->extack, info->attrs[KOSDMA_A_GRANT_ADDRESS],
-				    "there is no such PCI function");
+				    KOSDMA_NL_NO_DEVICE);
 	else if (ret == -EEXIST)
 		NL_SET_ERR_MSG(info->extack, "it is granted already");
+	else if (ret)
+		NL_SET_ERR_MSG(info->extack, KOSDMA_NL_NO_MEMORY);
 	return ret;
 }
 
@@ -407,7 +420,7 @@ int kosdma_nl_grant_get_dumpit(struct sk_buff *skb, struct netlink_callback *cb)
 	const struct cred *cred = dump->viewer.cred;
 	int ret;
 
-	ret = kosdma_dump_check(cb);
+	ret = kosdma_check_bare(cb->nlh, cb->extack);
 	if (ret)
 		return ret;
 	while (kosdma_grant_next(&key, &cb->seq)) {
@@ -471,31 +484,6 @@ static void kosdma_why_reason(const struct kosdma_reason *reason, void *data)
 		nla_nest_end(reply->msg, nest);
 }
 
-/* A reply in the making, or NULL. */
-static struct sk_buff *kosdma_reply_new(struct genl_info *info, u8 cmd, void **hdr)
-{
-	struct sk_buff *msg = genlmsg_new(NLMSG_GOODSIZE, GFP_KERNEL);
-
-	if (!msg)
-		return NULL;
-	*hdr = genlmsg_put_reply(msg, info, &kosdma_nl_family, 0, cmd);
-	if (!*hdr) {
-		nlmsg_free(msg);
-		return NULL;
-	}
-	return msg;
-}
-
-static int kosdma_reply_send(struct genl_info *info, struct sk_buff *msg, void *hdr, int ret)
-{
-	if (ret) {
-		nlmsg_free(msg);
-		return ret;
-	}
-	genlmsg_end(msg, hdr);
-	return genlmsg_reply(msg, info);
-}
-
 int kosdma_nl_why_get_doit(struct sk_buff *skb, struct genl_info *info)
 {
 	struct kosdma_why_reply reply;
@@ -519,7 +507,7 @@ int kosdma_nl_why_get_doit(struct sk_buff *skb, struct genl_info *info)
 		ret = kosdma_device_why(address, kosdma_why_reason, &reply);
 	if (ret == -ENODEV)
 		NL_SET_ERR_MSG_ATTR(info->extack, info->attrs[KOSDMA_A_WHY_ADDRESS],
-				    "there is no such PCI function");
+				    KOSDMA_NL_NO_DEVICE);
 	kosdma_viewer_put(&viewer);
 	return kosdma_reply_send(info, reply.msg, hdr, ret);
 }
@@ -579,8 +567,11 @@ int kosdma_nl_stats_get_doit(struct sk_buff *skb, struct genl_info *info)
 	struct sk_buff *msg;
 	unsigned int i;
 	void *hdr;
-	int ret = 0;
+	int ret;
 
+	ret = kosdma_check_bare(info->nlhdr, info->extack);
+	if (ret)
+		return ret;
 	msg = kosdma_reply_new(info, KOSDMA_CMD_STATS_GET, &hdr);
 	if (!msg)
 		return -ENOMEM;
@@ -624,15 +615,15 @@ int kosdma_nl_event_get_dumpit(struct sk_buff *skb, struct netlink_callback *cb)
 	struct kosdma_event event;
 	u64 number = dump->number;
 	void *hdr;
+	int ret;
 
 	if (!dump->viewer.admin) {
 		NL_SET_ERR_MSG(cb->extack, KOSDMA_NL_NOT_ADMIN);
 		return -EPERM;
 	}
-	if (nlmsg_attrlen(cb->nlh, GENL_HDRLEN)) {
-		NL_SET_ERR_MSG(cb->extack, "this dump takes no attributes");
-		return -EINVAL;
-	}
+	ret = kosdma_check_bare(cb->nlh, cb->extack);
+	if (ret)
+		return ret;
 	while (kosdma_event_next(&number, &event)) {
 		hdr = kosdma_dump_put(skb, cb, KOSDMA_CMD_EVENT_GET);
 		if (!hdr || kosdma_event_fill(skb, &event)) {
@@ -648,40 +639,7 @@ int kosdma_nl_event_get_dumpit(struct sk_buff *skb, struct netlink_callback *cb)
 
 static unsigned int kosdma_event_group(u32 kind)
 {
-	switch (kind) {
-	case KOSDMA_NL_EVENT_CREATE:
-	case KOSDMA_NL_EVENT_END:
-	case KOSDMA_NL_EVENT_REVOKE:
-		return KOSDMA_NLGRP_OBJECTS;
-	case KOSDMA_NL_EVENT_FAULT:
-		return KOSDMA_NLGRP_FAULTS;
-	default:
-		return KOSDMA_NLGRP_DEVICES;
-	}
-}
-
-static const u8 kosdma_event_cmds[] = {
-	[KOSDMA_NLGRP_OBJECTS] = KOSDMA_CMD_OBJECT_NTF,
-	[KOSDMA_NLGRP_DEVICES] = KOSDMA_CMD_DEVICE_NTF,
-	[KOSDMA_NLGRP_FAULTS] = KOSDMA_CMD_FAULT_NTF,
-};
-
-static bool kosdma_netlink_listens_group(unsigned int group)
-{
-	return READ_ONCE(kosdma_nl_on) && genl_has_listeners(&kosdma_nl_family, &init_net, group);
-}
-
-/* Does anybody listen for events of objects? */
-bool kosdma_netlink_listens_objects(void)
-{
-	return kosdma_netlink_listens_group(KOSDMA_NLGRP_OBJECTS);
-}
-
-/* Does anybody listen for the others? */
-bool kosdma_netlink_listens(void)
-{
-	return kosdma_netlink_listens_group(KOSDMA_NLGRP_DEVICES) ||
-	       kosdma_netlink_listens_group(KOSDMA_NLGRP_FAULTS);
+	return kind == KOSDMA_NL_EVENT_FAULT ? KOSDMA_NLGRP_FAULTS : KOSDMA_NLGRP_DEVICES;
 }
 
 /* Those who listen have missed some: the next that they read is ENOBUFS. */
@@ -703,44 +661,92 @@ void kosdma_netlink_flush(struct kosdma_message *message)
 	message->skb = NULL;
 }
 
-static int kosdma_message_add(struct kosdma_message *message, const struct kosdma_event *event)
-{
-	void *hdr;
-	int ret;
+/* No event takes more. */
+#define KOSDMA_EVENT_ROOM 160
 
-	hdr = genlmsg_put(message->skb, 0, 0, &kosdma_nl_family, 0,
-			  kosdma_event_cmds[message->group]);
-	if (!hdr)
-		return -EMSGSIZE;
-	ret = kosdma_event_fill(message->skb, event);
-	if (ret)
-		genlmsg_cancel(message->skb, hdr);
-	else
-		genlmsg_end(message->skb, hdr);
-	return ret;
+/* Make room for one more event, by sending those before if need be. Returns whether there is. */
+static bool kosdma_message_room(struct kosdma_message *message, unsigned int group)
+{
+	if (message->skb && message->group == group &&
+	    skb_tailroom(message->skb) >= KOSDMA_EVENT_ROOM)
+		return true;
+	kosdma_netlink_flush(message);
+	if (!kosdma_netlink_listens(group))
+		return false;
+	message->group = group;
+	message->skb = genlmsg_new(GENLMSG_DEFAULT_SIZE, GFP_KERNEL);
+	if (!message->skb)
+		genl_set_err(&kosdma_nl_family, &init_net, 0, group, -ENOBUFS);
+	return message->skb;
 }
 
 /**
  * kosdma_netlink_tell() - tell an event to those who listen
  * @message: to which it is added; sent when it is full or for another group
- * @event: event
+ * @event: event, not of an object
  */
 void kosdma_netlink_tell(struct kosdma_message *message, const struct kosdma_event *event)
 {
 	unsigned int group = kosdma_event_group(event->kind);
+	void *hdr;
 
-	if (message->skb && message->group == group && !kosdma_message_add(message, event))
+	if (!kosdma_message_room(message, group))
 		return;
-	kosdma_netlink_flush(message);
-	if (!kosdma_netlink_listens_group(group))
+	hdr = genlmsg_put(message->skb, 0, 0, &kosdma_nl_family, 0,
+			  group == KOSDMA_NLGRP_FAULTS ? KOSDMA_CMD_FAULT_NTF :
+							 KOSDMA_CMD_DEVICE_NTF);
+	if (WARN_ON_ONCE(!hdr || kosdma_event_fill(message->skb, event)))
 		return;
-	message->group = group;
-	message->skb = genlmsg_new(GENLMSG_DEFAULT_SIZE, GFP_KERNEL);
-	if (!message->skb) {
-		genl_set_err(&kosdma_nl_family, &init_net, 0, group, -ENOBUFS);
+	genlmsg_end(message->skb, hdr);
+}
+
+struct kosdma_attr_u32 {
+	struct nlattr attr;
+	u32 value;
+};
+
+/*
+ * The attributes of an event of an object, as they lie in its message. They are
+ * part of the fast path, and one copy costs a third of a call for each.
+ */
+struct kosdma_object_attrs {
+	struct kosdma_attr_u32 event;
+	struct kosdma_attr_u32 sid;
+	struct kosdma_attr_u32 type;
+	struct nlattr time;
+	u64 ns;
+	struct kosdma_attr_u32 pid;
+	struct kosdma_attr_u32 uid;
+} __packed __aligned(4);
+
+#define KOSDMA_ATTR_U32(name, number) \
+	{ { nla_attr_size(sizeof(u32)), KOSDMA_A_EVENT_##name }, number }
+
+/**
+ * kosdma_netlink_tell_object() - the same for an event of an object
+ * @message: to which it is added; sent when it is full or for another group
+ * @event: event
+ */
+void kosdma_netlink_tell_object(struct kosdma_message *message,
+				const struct kosdma_object_event *event)
+{
+	struct kosdma_object_attrs attrs = {
+		.event = KOSDMA_ATTR_U32(EVENT, event->kind),
+		.sid = KOSDMA_ATTR_U32(SID, event->sid),
+		.type = KOSDMA_ATTR_U32(TYPE, event->type),
+		.time = { nla_attr_size(sizeof(u64)), KOSDMA_A_EVENT_TIME },
+		.ns = event->time,
+		.pid = KOSDMA_ATTR_U32(PID, event->pid),
+		.uid = KOSDMA_ATTR_U32(UID, __kuid_val(event->uid)),
+	};
+	void *hdr;
+
+	if (!kosdma_message_room(message, KOSDMA_NLGRP_OBJECTS))
 		return;
-	}
-	WARN_ON_ONCE(kosdma_message_add(message, event));
+	hdr = genlmsg_put(message->skb, 0, 0, &kosdma_nl_family, 0, KOSDMA_CMD_OBJECT_NTF);
+	if (WARN_ON_ONCE(!hdr || nla_append(message->skb, sizeof(attrs), &attrs)))
+		return;
+	genlmsg_end(message->skb, hdr);
 }
 
 /* --- the family -------------------------------------------------------------------- */

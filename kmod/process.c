@@ -89,17 +89,25 @@ static struct kosdma_user *kosdma_user_current(void)
 
 static void kosdma_user_put(struct kosdma_user *user)
 {
-	bool last;
-
-	spin_lock(&kosdma_users_lock);
-	last = refcount_dec_and_test(&user->ref);
-	if (last)
-		hash_del(&user->node);
+	if (!refcount_dec_and_lock(&user->ref, &kosdma_users_lock))
+		return;
+	hash_del(&user->node);
 	spin_unlock(&kosdma_users_lock);
-	if (last) {
-		free_uid(user->user);
-		kfree(user);
-	}
+	free_uid(user->user);
+	kfree(user);
+}
+
+/* Count one more, if the user may have it. */
+static bool kosdma_user_below_limit(struct kosdma_user *user)
+{
+	int old = atomic_read(&user->objects);
+
+	/* The limit may have been lowered below what the user has. */
+	do {
+		if (old >= min_t(u32, kosdma_max_objects(), INT_MAX))
+			return false;
+	} while (!atomic_try_cmpxchg(&user->objects, &old, old + 1));
+	return true;
 }
 
 /**
@@ -110,19 +118,28 @@ static void kosdma_user_put(struct kosdma_user *user)
 struct kosdma_user *kosdma_user_count_object(void)
 {
 	struct kosdma_user *user = kosdma_user_current();
-	int old;
 
 	if (IS_ERR(user))
 		return user;
-	/* The limit may have been lowered below what the user has. */
-	old = atomic_read(&user->objects);
-	do {
-		if (old >= min_t(u32, kosdma_max_objects(), INT_MAX)) {
-			kosdma_user_put(user);
-			return ERR_PTR(-EDQUOT);
-		}
-	} while (!atomic_try_cmpxchg(&user->objects, &old, old + 1));
+	if (!kosdma_user_below_limit(user)) {
+		kosdma_user_put(user);
+		return ERR_PTR(-EDQUOT);
+	}
 	return user;
+}
+
+/**
+ * kosdma_user_count_another() - one object or handle more, of a known user
+ * @user: of an object of the caller's
+ *
+ * Return: 0 or -EDQUOT. After success, kosdma_user_uncount_object() undoes it.
+ */
+int kosdma_user_count_another(struct kosdma_user *user)
+{
+	if (!kosdma_user_below_limit(user))
+		return -EDQUOT;
+	refcount_inc(&user->ref);
+	return 0;
 }
 
 /* Undo kosdma_user_count_object(). */

@@ -5,6 +5,7 @@
 #include "libkos.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <stdlib.h>
 
 static_assert(DMA_DIR_TO_DEVICE == KOSDMA_ATTR_TO_DEVICE, "attr");
@@ -168,6 +169,39 @@ static void fill_info(DmaInfo *info, const struct kosdma_access_info *arg)
 	info->orderMin = arg->out_order_min;
 	info->size = (rtl_size_t)arg->out_length;
 	info->count = arg->out_count;
+}
+
+static_assert(sizeof(KosDmaBeginItem) == sizeof(struct kosdma_begin_item), "item");
+static_assert(offsetof(KosDmaBeginItem, rid) == offsetof(struct kosdma_begin_item, handle), "item");
+static_assert(offsetof(KosDmaBeginItem, handle) == offsetof(struct kosdma_begin_item, out_handle), "item");
+static_assert(offsetof(KosDmaBeginItem, addr) == offsetof(struct kosdma_begin_item, out_addr), "item");
+static_assert(KOS_BATCH_MAX == KOSDMA_BATCH_MAX, "batch");
+
+Retcode KosDmaBeginMany(Handle domain, KosDmaBeginItem *items, rtl_size_t count,
+			rtl_size_t *failed)
+{
+	struct kosdma_access_begin_many arg = {
+		.size = sizeof(arg),
+		.count = (__u32)count,
+		.items = (uintptr_t)items,
+		.domain = kos_fd(domain),
+		.out_failed = (__u32)count,
+	};
+	Retcode rc;
+	size_t i;
+
+	if (failed)
+		*failed = count;
+	if (!items || !count || count > KOS_BATCH_MAX)
+		return rcInvalidArgument;
+	for (i = 0; i < count; i++) {
+		items[i].handle = INVALID_HANDLE;
+		items[i].addr = 0;
+	}
+	rc = kos_call(KOSDMA_ACCESS_BEGIN_MANY, &arg);
+	if (failed)
+		*failed = arg.out_failed;
+	return rc;
 }
 
 static Retcode get_few(Handle rid, __u32 flags, DmaInfo **out)

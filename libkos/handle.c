@@ -40,6 +40,19 @@ Retcode KnHandleClose(Handle handle)
 	return kos_call(KOSDMA_HANDLE_CLOSE, &arg);
 }
 
+Retcode KosHandleCloseMany(const Handle *handles, rtl_size_t count)
+{
+	struct kosdma_handle_close_many arg = {
+		.size = sizeof(arg),
+		.count = (__u32)count,
+		.handles = (uintptr_t)handles,
+	};
+
+	if (!handles || !count || count > KOS_BATCH_MAX)
+		return rcInvalidArgument;
+	return kos_call(KOSDMA_HANDLE_CLOSE_MANY, &arg);
+}
+
 static Retcode call_revoke(Handle handle, __u32 flags, Handle badge)
 {
 	struct kosdma_handle_revoke arg = {

@@ -53,6 +53,8 @@ IS(KOSDMA_HANDLE_COPY, 0xb50e);
 IS(KOSDMA_HANDLE_INFO, 0xb50f);
 IS(KOSDMA_BADGE_CREATE, 0xb510);
 IS(KOSDMA_DEVICE_INFO, 0xb511);
+IS(KOSDMA_ACCESS_BEGIN_MANY, 0xb512);
+IS(KOSDMA_HANDLE_CLOSE_MANY, 0xb513);
 
 IS(KOSDMA_FEATURE_TRANSLATION, 1);
 IS(KOSDMA_FEATURE_DIRECT, 2);
@@ -80,6 +82,7 @@ IS(KOSDMA_MAP_LOW_GUARD, 4);
 IS(KOSDMA_MAP_HIGH_GUARD, 8);
 IS(KOSDMA_MAP_IO, 0x10);
 IS(KOSDMA_BLOCK_ORDER_BITS, 12);
+IS(KOSDMA_BATCH_MAX, 256);
 IS(KOSDMA_ACCESS_INFO_PHYSICAL, 1);
 IS(KOSDMA_ACCESS_CONTIGUOUS, 1);
 IS(KOSDMA_ACCESS_TRANSLATED, 2);
@@ -141,6 +144,18 @@ AT(kosdma_access_begin, handle, 4);
 AT(kosdma_access_begin, domain, 8);
 AT(kosdma_access_begin, out_handle, 12);
 
+SIZE(kosdma_begin_item, 16);
+AT(kosdma_begin_item, handle, 0);
+AT(kosdma_begin_item, out_handle, 4);
+AT(kosdma_begin_item, out_addr, 8);
+
+SIZE(kosdma_access_begin_many, 24);
+AT(kosdma_access_begin_many, size, 0);
+AT(kosdma_access_begin_many, count, 4);
+AT(kosdma_access_begin_many, items, 8);
+AT(kosdma_access_begin_many, domain, 16);
+AT(kosdma_access_begin_many, out_failed, 20);
+
 SIZE(kosdma_access_info, 56);
 AT(kosdma_access_info, size, 0);
 AT(kosdma_access_info, handle, 4);
@@ -195,6 +210,11 @@ AT(kosdma_region_map, __reserved, 28);
 SIZE(kosdma_handle_close, 8);
 AT(kosdma_handle_close, size, 0);
 AT(kosdma_handle_close, handle, 4);
+
+SIZE(kosdma_handle_close_many, 16);
+AT(kosdma_handle_close_many, size, 0);
+AT(kosdma_handle_close_many, count, 4);
+AT(kosdma_handle_close_many, handles, 8);
 
 SIZE(kosdma_handle_revoke, 16);
 AT(kosdma_handle_revoke, size, 0);
@@ -669,7 +689,8 @@ TEST_F(abi, a_number_that_names_no_handle_is_EBADF)
 			for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]);
 			     i++) {
 				bool optional =
-					c->cmd == KOSDMA_DEVICE_ATTACH || f;
+					c->cmd == KOSDMA_DEVICE_ATTACH ||
+					c->cmd == KOSDMA_ACCESS_BEGIN_MANY || f;
 
 				if (optional && bad[i] == KOSDMA_NO_HANDLE)
 					continue;

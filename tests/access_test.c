@@ -2,8 +2,12 @@
 /* Begin objects: when a buffer has addresses, which, and for whom. */
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -85,6 +89,108 @@ static void access_range(Handle access, uint64_t *start, uint64_t *end)
 			*end = last;
 	}
 	KosMemFree(info);
+}
+
+/* ---- the descriptor ---- */
+
+static void leave_flag(int fd)
+{
+	ASSERT_ERRNO(0, fcntl(fd, F_SETFL, O_NONBLOCK));
+}
+
+static void leave_owner(int fd)
+{
+	ASSERT_ERRNO(0, fcntl(fd, F_SETOWN, getpid()));
+}
+
+static void leave_signal(int fd)
+{
+	ASSERT_ERRNO(0, fcntl(fd, F_SETSIG, SIGUSR1));
+}
+
+static void leave_lock(int fd)
+{
+	ASSERT_ERRNO(0, flock(fd, LOCK_SH | LOCK_NB));
+}
+
+static int epoll = -1;
+
+static void leave_epoll(int fd)
+{
+	struct epoll_event event = { .events = EPOLLIN, .data.fd = fd };
+
+	ASSERT_ERRNO(0, epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event));
+}
+
+static void leave_copy(int fd)
+{
+	/* Closed by the next close of all. */
+	ASSERT_GE(fcntl(fd, F_DUPFD_CLOEXEC, 500), 500);
+}
+
+static void leave_nothing(int fd)
+{
+	(void)fd;
+}
+
+/* The kernel may use the file of an old handle again, but nobody must see it. */
+TEST(a_new_access_knows_nothing_of_an_old_one)
+{
+	static void (*const leave[])(int fd) = {
+		leave_nothing, leave_flag,  leave_owner, leave_signal,
+		leave_lock,    leave_epoll, leave_copy,
+	};
+	const struct timespec no_time = { 0 };
+	Handle buffer, access, other, many[3];
+	struct epoll_event event;
+
+	device_warm_up();
+	buffer = buffer_create(0, PAGE_SIZE, 0);
+	other = access_begin(buffer);
+	epoll = epoll_create1(EPOLL_CLOEXEC);
+	ASSERT_GE(epoll, 0);
+	for (size_t round = 0; round < 3 * ARRAY_SIZE(leave); round++) {
+		size_t i = round % ARRAY_SIZE(leave);
+		uint32_t type = 0;
+
+		test_context("%zu", i);
+		for (int j = 0; j < 3; j++) {
+			many[j] = access_begin(buffer);
+			leave[i](many[j]);
+		}
+		if (round & 1)
+			EXPECT_OK(KosHandleCloseMany(many, 3));
+		for (int j = 0; !(round & 1) && j < 3; j++)
+			EXPECT_OK(KnHandleClose(many[j]));
+		for (int j = 0; j < 3; j++) {
+			struct pollfd p;
+
+			access = access_begin(buffer);
+			p = (struct pollfd){ .fd = access, .events = POLLIN };
+			EXPECT_EQ(0, probe_handle(access, &type, NULL));
+			EXPECT_EQ(KOSDMA_HANDLE_ACCESS, type);
+			EXPECT_EQ(O_RDWR, fcntl(access, F_GETFL) & ~O_LARGEFILE);
+			EXPECT_EQ(FD_CLOEXEC, fcntl(access, F_GETFD));
+			EXPECT_EQ(0, fcntl(access, F_GETOWN));
+			EXPECT_EQ(0, fcntl(access, F_GETSIG));
+			EXPECT_EQ(0, ppoll(&p, 1, &no_time, NULL));
+			EXPECT_EQ(0, epoll_wait(epoll, &event, 1, 0));
+			/* All these files have one inode, and so one lock. */
+			EXPECT_ERRNO(0, flock(other, LOCK_EX | LOCK_NB));
+			EXPECT_ERRNO(0, flock(other, LOCK_UN));
+			many[j] = access;
+		}
+		EXPECT_OK(KosHandleCloseMany(many, 3));
+		for (int fd = 500; fd < 510; fd++) {
+			if (!probe_is_open(fd))
+				continue;
+			EXPECT_EQ(EBADF, probe_handle(fd, NULL, NULL));
+			close(fd);
+		}
+	}
+	close(epoll);
+	EXPECT_OK(KnHandleClose(other));
+	EXPECT_OK(KnHandleClose(buffer));
 }
 
 /* ---- before any device ---- */

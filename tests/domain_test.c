@@ -500,6 +500,79 @@ TEST(two_devices_share_a_domain)
 	edu_unmap_registers(&two);
 }
 
+/* One behind the IOMMU and one that no IOMMU translates for; or skip. */
+static void require_both_kinds(struct edu *translated, struct edu *direct)
+{
+	struct edu edu;
+	bool found[2] = {};
+
+	for (int i = 0; edu_find(&edu, i); i++) {
+		bool kind = edu_translated(&edu);
+
+		*(kind ? translated : direct) = edu;
+		found[kind] = true;
+	}
+	if (!found[0] || !found[1])
+		SKIP("needs a device behind an IOMMU and one without");
+}
+
+TEST(domain_has_devices_behind_an_iommu_or_without_one_never_both)
+{
+	struct edu translated, direct;
+	Handle domain, other, access;
+	struct begun b;
+
+	probe_require_module();
+	require_both_kinds(&translated, &direct);
+	domain = domain_create();
+	other = domain_create();
+	ASSERT_OK(edu_map_registers(&translated));
+	ASSERT_OK(edu_map_registers(&direct));
+	ASSERT_OK(KnIommuAttachDeviceToDomain(translated.bdf, domain));
+	begun_open(&b, PAGES(2), domain);
+
+	EXPECT_RC(rcInvalidOperation, KnIommuAttachDeviceToDomain(direct.bdf, domain));
+	EXPECT_FALSE(probe_bus_master(direct.path));
+	EXPECT_EQ(b.addr, access_addr(b.access));
+	EXPECT_TRUE(probe_lands(&translated, &b, b.addr, b.mem));
+
+	/* Each in its own, the same buffer in both. */
+	ASSERT_OK(KnIommuAttachDeviceToDomain(direct.bdf, other));
+	access = access_begin_in(b.buffer, other);
+	EXPECT_NE(b.addr, access_addr(access));
+	memset((void *)b.mem, 0xa5, 16);
+	edu_copy_in(&translated, b.addr, 0, 16);
+	memset((void *)b.mem, 0x5a, 16);
+	edu_copy_in(&direct, access_addr(access), 0, 16);
+	memset((void *)b.mem, 0, PAGES(2));
+	edu_copy_out(&direct, 0, access_addr(access) + PAGE, 16);
+	EXPECT_EQ(0x5a, b.mem[PAGE]);
+	edu_copy_out(&translated, 0, b.addr, 16);
+	EXPECT_EQ(0xa5, b.mem[0]);
+
+	/* What has been given an address of the one kind keeps the other kind out, and nothing else does. */
+	EXPECT_OK(KnIommuDetachDeviceFromDomain(direct.bdf, other));
+	EXPECT_OK(KnIommuDetachDeviceFromDomain(translated.bdf, domain));
+	EXPECT_RC(rcInvalidOperation, KnIommuAttachDeviceToDomain(direct.bdf, domain));
+	EXPECT_OK(KnHandleClose(b.access));
+	EXPECT_OK(KnIommuAttachDeviceToDomain(direct.bdf, domain));
+	b.access = access_begin_in(b.buffer, domain);
+	b.addr = access_addr(b.access);
+	EXPECT_TRUE(probe_lands(&direct, &b, b.addr + PAGE, b.mem + PAGE));
+	EXPECT_OK(KnHandleClose(access));
+	EXPECT_OK(KnIommuAttachDeviceToDomain(translated.bdf, other));
+	access = access_begin_in(b.buffer, other);
+	b.addr = access_addr(access);
+	EXPECT_TRUE(probe_lands(&translated, &b, b.addr + PAGE, b.mem + PAGE));
+
+	EXPECT_OK(KnHandleClose(access));
+	begun_close(&b);
+	EXPECT_OK(KnHandleClose(other));
+	EXPECT_OK(KnHandleClose(domain));
+	edu_unmap_registers(&translated);
+	edu_unmap_registers(&direct);
+}
+
 /* ---- KosIommuSetDmaMask ---- */
 
 TEST_F(domain, mask_that_is_none_is_rcInvalidArgument)

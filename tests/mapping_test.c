@@ -1220,6 +1220,26 @@ TEST_F(large, no_page_fault_after_map)
 	}
 }
 
+/* Fast and slow ways of the kernel's to pin; a huge entry must stop both. */
+TEST_F(large, pages_of_large_blocks_cannot_be_pinned)
+{
+	const size_t size = MiB(8);
+	Handle buffer = buffer_create(10, size, 0), mapping;
+	uint8_t *mem = map_part(buffer, 0, size, VMM_READ_WRITE, &mapping);
+	int fds[2];
+
+	ASSERT_EQ(0, pipe2(fds, O_CLOEXEC | O_NONBLOCK));
+	for (size_t page = 0; page < size / PAGE_SIZE; page += 37) {
+		mem[PAGES(page)] = 1;
+		EXPECT_ERRNO(EFAULT, splice_from(mem + PAGES(page), PAGE_SIZE,
+						 fds[1]));
+	}
+	close(fds[0]);
+	close(fds[1]);
+	EXPECT_OK(KnHandleClose(mapping));
+	EXPECT_OK(KnHandleClose(buffer));
+}
+
 /* Which may be mapped by huge entries: they have to be taken apart. */
 TEST_F(large, parts_of_large_blocks_can_be_protected_and_unmapped)
 {

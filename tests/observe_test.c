@@ -167,8 +167,9 @@ FIXTURE_SETUP(observe)
 	if (geteuid())
 		SKIP("needs root");
 	edu_require(&self->edu, 0);
-	self->translated = edu_translated(&self->edu);
+	/* Some kernels give a device its IOMMU group when a driver first comes. */
 	set_driver(&self->edu, "kosdma");
+	self->translated = edu_translated(&self->edu);
 	device_warm_up();
 	device_make_public();
 }
@@ -266,6 +267,96 @@ TEST_F(observe, handles_are_shown_as_a_tree_with_tombstones)
 	EXPECT_EQ(1, count(KOSDMA_CMD_HANDLE_GET, getpid()));
 	ASSERT_OK(KnHandleClose(root));
 	EXPECT_EQ(0, count(KOSDMA_CMD_HANDLE_GET, getpid()));
+}
+
+enum { NR_COPIES = 3000 };
+
+struct churn {
+	Handle *copies;
+	int nr, gone;
+	uint32_t last;
+	bool order;
+};
+
+/* At the first handle that is seen, all copies with an odd number go, wherever the dump has stopped. */
+static void close_odd_copies(const struct netlink_reply *reply, void *arg)
+{
+	struct churn *churn = arg;
+	uint32_t number = reply->number[KOSDMA_A_HANDLE_NUMBER];
+
+	churn->order = churn->order && number > churn->last;
+	churn->last = number;
+	for (int i = 0; !churn->nr && i < NR_COPIES; i += 2) {
+		ASSERT_OK(KnHandleClose(churn->copies[i]));
+		churn->gone++;
+	}
+	churn->nr++;
+}
+
+TEST_F(observe, handles_that_go_while_they_are_dumped_harm_nothing)
+{
+	struct rlimit limit = { 2 * NR_COPIES, 2 * NR_COPIES };
+	Handle root = buffer_create(0, PAGE, 0), copies[NR_COPIES];
+	struct churn churn = { .copies = copies, .order = true };
+	struct netlink_request req;
+	struct netlink_result result;
+	int sock = netlink_open();
+
+	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &limit));
+	for (int i = 0; i < NR_COPIES; i++)
+		copies[i] = buffer_copy(root, OCAP_DMA_READ);
+	netlink_request(&req, KOSDMA_CMD_HANDLE_GET, true);
+	netlink_u32(&req, KOSDMA_A_HANDLE_PID, getpid());
+	result = netlink_send(sock, &req, close_odd_copies, &churn);
+	EXPECT_EQ(0, result.error);
+	EXPECT_TRUE(result.interrupted);
+	EXPECT_TRUE(churn.order);
+	/* The root, all that stayed, and those of the others that had been put into a message. */
+	EXPECT_EQ(NR_COPIES / 2, churn.gone);
+	EXPECT_GE(churn.nr, 1 + NR_COPIES - churn.gone);
+	EXPECT_LT(churn.nr, 1 + NR_COPIES);
+	for (int i = 1; i < NR_COPIES; i += 2)
+		ASSERT_OK(KnHandleClose(copies[i]));
+	EXPECT_EQ(1, count(KOSDMA_CMD_HANDLE_GET, getpid()));
+	ASSERT_OK(KnHandleClose(root));
+	close(sock);
+}
+
+/* Two dumps stop among the handles of one object; it ends, and they are read on, or never. */
+TEST_F(observe, an_object_that_ends_while_its_handles_are_dumped_harms_nothing)
+{
+	struct rlimit limit = { 2 * NR_COPIES, 2 * NR_COPIES };
+	struct netlink_reply before = stats(), now;
+	Handle root = buffer_create(0, PAGE, 0), copies[NR_COPIES];
+	struct netlink_request req;
+	int socks[2] = { netlink_open(), netlink_open() };
+	struct seen seen = { 0 };
+
+	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &limit));
+	for (int i = 0; i < NR_COPIES; i++)
+		copies[i] = buffer_copy(root, OCAP_DMA_READ);
+	netlink_request(&req, KOSDMA_CMD_HANDLE_GET, true);
+	for (int i = 0; i < 2; i++)
+		ASSERT_EQ((ssize_t)req.len, send(socks[i], req.data, req.len, 0));
+	for (int i = 0; i < NR_COPIES; i++)
+		ASSERT_OK(KnHandleClose(copies[i]));
+	ASSERT_OK(KnHandleClose(root));
+	EXPECT_EQ(before.number[KOSDMA_A_STATS_PAGES], stats().number[KOSDMA_A_STATS_PAGES]);
+	EXPECT_EQ(0, netlink_receive(socks[0], see, &seen).error);
+	/* Those that were in its first message. */
+	EXPECT_GE(seen.nr, 1);
+	EXPECT_LT(seen.nr, NR_COPIES);
+	close(socks[0]);
+	close(socks[1]);
+	/* Closing a socket returns before its dump is given back. */
+	for (int i = 0; i < 100; i++) {
+		now = stats();
+		if (now.number[KOSDMA_A_STATS_BUFFERS] == before.number[KOSDMA_A_STATS_BUFFERS])
+			break;
+		usleep(10000);
+	}
+	EXPECT_EQ(before.number[KOSDMA_A_STATS_BUFFERS], now.number[KOSDMA_A_STATS_BUFFERS]);
+	EXPECT_EQ(before.number[KOSDMA_A_STATS_HANDLES], now.number[KOSDMA_A_STATS_HANDLES]);
 }
 
 /* ---- who sees what ---- */
@@ -490,8 +581,7 @@ static bool next_event(int sock, uint32_t kind, struct netlink_reply *reply)
 {
 	while (!await_event(sock, reply)) {
 		if (reply->number[KOSDMA_A_EVENT_EVENT] == kind &&
-		    (kind == KOSDMA_NL_EVENT_END ||
-		     reply->number[KOSDMA_A_EVENT_PID] == (uint32_t)getpid()))
+		    reply->number[KOSDMA_A_EVENT_PID] == (uint32_t)getpid())
 			return true;
 	}
 	return false;
@@ -574,6 +664,34 @@ TEST_F(observe, events_of_devices_are_told_and_kept)
 	close(sock);
 }
 
+/* Those of objects and those of devices wait in different places. */
+TEST_F(observe, events_come_in_order_of_time)
+{
+	struct netlink_reply reply;
+	int sock = netlink_open(), nr = 0, kinds = 0;
+	uint64_t last = 0;
+
+	ASSERT_EQ(0, netlink_join(sock, netlink_group(sock, "objects")));
+	ASSERT_EQ(0, netlink_join(sock, netlink_group(sock, "devices")));
+	for (int i = 0; i < 5; i++) {
+		ASSERT_OK(KnHandleClose(domain_create()));
+		ASSERT_OK(KnIommuAttachDevice(self->edu.bdf));
+		ASSERT_OK(KnHandleClose(domain_create()));
+		ASSERT_OK(KnIommuDetachDevice(self->edu.bdf));
+	}
+	while (!await_event(sock, &reply)) {
+		EXPECT_GE(reply.wide[KOSDMA_A_EVENT_TIME], last);
+		last = reply.wide[KOSDMA_A_EVENT_TIME];
+		kinds |= 1 << reply.number[KOSDMA_A_EVENT_EVENT];
+		nr++;
+	}
+	EXPECT_GE(nr, 5 * 6);
+	EXPECT_EQ(1 << KOSDMA_NL_EVENT_CREATE | 1 << KOSDMA_NL_EVENT_END |
+			  1 << KOSDMA_NL_EVENT_ATTACH | 1 << KOSDMA_NL_EVENT_DETACH,
+		  kinds);
+	close(sock);
+}
+
 /* It loses events and is told so; nobody else notices. */
 TEST_F(observe, slow_listener_is_told_that_it_missed_some)
 {
@@ -648,6 +766,8 @@ TEST_F(observe, malformed_requests_are_refused_with_words)
 		  4 },
 		{ "events by kind", KOSDMA_CMD_EVENT_GET, true, EINVAL, KOSDMA_A_EVENT_EVENT, 4 },
 		{ "one event", KOSDMA_CMD_EVENT_GET, false, EOPNOTSUPP, 0, 0 },
+		{ "numbers by name", KOSDMA_CMD_STATS_GET, false, EINVAL, KOSDMA_A_STATS_PAGES, 8 },
+		{ "numbers with what nobody knows", KOSDMA_CMD_STATS_GET, false, EINVAL, 99, 4 },
 		{ "a notification", KOSDMA_CMD_OBJECT_NTF, false, EOPNOTSUPP, 0, 0 },
 	};
 	int sock = netlink_open();

@@ -452,6 +452,31 @@ static Retcode call_begin(void)
 	return close_result(rc, out);
 }
 
+static Retcode call_begin_many(void)
+{
+	KosDmaBeginItem items[3] = {
+		{ .rid = common.buffer },
+		{ .rid = common.buffer },
+		{ .rid = common.buffer },
+	};
+	Handle handles[3];
+	Retcode rc = KosDmaBeginMany(common.domain, items, 3, NULL);
+
+	if (rc != rcOk)
+		return rc;
+	for (int i = 0; i < 3; i++)
+		handles[i] = items[i].handle;
+	return KosHandleCloseMany(handles, 3);
+}
+
+static Retcode call_close_many(void)
+{
+	const Handle handles[] = { common.access, common.mapping,
+				   common.access };
+
+	return KosHandleCloseMany(handles, 3);
+}
+
 static Retcode call_copy(void)
 {
 	Handle out;
@@ -549,6 +574,7 @@ static const struct call {
 } calls[] = {
 	{ "map", call_map },
 	{ "begin", call_begin },
+	{ "begin many", call_begin_many },
 	{ "copy", call_copy },
 	{ "send", call_send },
 	{ "info", call_info },
@@ -559,6 +585,7 @@ static const struct call {
 	{ "detach", call_detach },
 	{ "mask", call_mask },
 	{ "close access", call_close_access },
+	{ "close many", call_close_many },
 	{ "close mapping", call_close_mapping },
 	{ "close domain", call_close_domain },
 	{ "close buffer", call_close_buffer },
@@ -626,7 +653,7 @@ TEST_F_TIMEOUT(storm, every_pair_of_calls_on_the_same_handles, TIMEOUT)
 
 /* ---- against a revoke ---- */
 
-enum race { RACE_MAP, RACE_BEGIN, RACE_COPY };
+enum race { RACE_MAP, RACE_BEGIN, RACE_BEGIN_MANY, RACE_COPY };
 
 enum { WON_MAX = 400 }; /* two threads' must fit into 1,024 */
 
@@ -640,6 +667,18 @@ static struct {
 	} won[2][WON_MAX];
 	int nr[2];
 } race;
+
+/* Two at once; the first is closed again. */
+static Retcode begin_pair(Handle buffer, Handle *out)
+{
+	KosDmaBeginItem items[2] = { { .rid = buffer }, { .rid = buffer } };
+	Retcode rc = KosDmaBeginMany(NONE, items, 2, NULL);
+
+	if (rc == rcOk)
+		EXPECT_OK(KosHandleCloseMany(&items[0].handle, 1));
+	*out = items[1].handle;
+	return rc;
+}
 
 static void *racer(void *arg)
 {
@@ -657,6 +696,8 @@ static void *racer(void *arg)
 					VMM_READ_WRITE, &addr, &out);
 		else if (race.what == RACE_BEGIN)
 			rc = KnIoDmaBegin(race.child, &out);
+		else if (race.what == RACE_BEGIN_MANY)
+			rc = begin_pair(race.child, &out);
 		else
 			rc = KnHandleCopy(race.child, OCAP_DMA_FULL, NONE,
 					  &out);
@@ -729,6 +770,11 @@ TEST_F_TIMEOUT(storm, map_against_revoke, TIMEOUT)
 TEST_F_TIMEOUT(storm, begin_against_revoke, TIMEOUT)
 {
 	race_against_revoke(RACE_BEGIN);
+}
+
+TEST_F_TIMEOUT(storm, begin_many_against_revoke, TIMEOUT)
+{
+	race_against_revoke(RACE_BEGIN_MANY);
 }
 
 TEST_F_TIMEOUT(storm, copy_against_revoke, TIMEOUT)

@@ -698,4 +698,66 @@ TEST_F(trace, a_region_of_no_device)
 	EXPECT_OK(KnHandleClose(region));
 }
 
+/* ---- trace-cmd ---- */
+
+#define DATA "/tmp/kosdma-trace.dat"
+
+/* The lines that a command prints: how many, and how many match the pattern. */
+static int lines_of(const char *command, const char *pattern, int *nr)
+{
+	FILE *f = popen(command, "re");
+	char line[512];
+	int matches = 0;
+
+	ASSERT_NOT_NULL(f);
+	for (*nr = 0; fgets(line, sizeof(line), f); (*nr)++)
+		matches += !fnmatch(pattern, line, 0);
+	EXPECT_EQ(0, pclose(f));
+	return matches;
+}
+
+/* As Documentation/tracing.md shows it: record a driver, and report with names and signs. */
+TEST(trace_cmd_records_a_driver_and_reports_it)
+{
+	static const struct {
+		const char *pattern;
+		int times;
+	} report[] = {
+		{ "*: ioctl_refuse: * name=DEVICE_ATTACH error=-49\n", 1 },
+		{ "*: device_attach: * device=0000:00:08.0 domain=* direct=?\n", 1 },
+		{ "*: region_create: * device=0000:00:08.0 bytes=4096 flags=*\n", 1 },
+		{ "*: access_place: * iova=0x*-0x*fff bytes=24576 direct=0\n", 2 },
+		{ "*: buffer_free: * pages=6\n", 1 },
+	};
+	bool translated;
+	struct edu edu;
+	int nr;
+
+	if (geteuid() || system("type trace-cmd kos-edu >/dev/null 2>&1"))
+		SKIP("needs trace-cmd, kos-edu and root");
+	edu_require(&edu, 0);
+	translated = edu_translated(&edu);
+	/* Its first attempt to attach is refused: nobody has the device. */
+	probe_write_file(UNBIND, device_name(&edu));
+	if (system("trace-cmd record -e kosdma -o " DATA " kos-edu >/dev/null 2>&1"))
+		SKIP("kos-edu does not find its device here");
+	for (size_t i = 0; i < ARRAY_SIZE(report); i++) {
+		test_context("%s", report[i].pattern);
+		if (strstr(report[i].pattern, "iova") && !translated)
+			continue;
+		EXPECT_EQ(report[i].times, lines_of("trace-cmd report -i " DATA,
+						    report[i].pattern, &nr));
+	}
+	test_context("%s", "");
+	EXPECT_GT(nr, 15);
+	/* Filters know the fields. */
+	EXPECT_EQ(0, system("trace-cmd record -e kosdma:buffer_create -f 'bytes > 24576' -o " DATA
+			    " kos-edu >/dev/null 2>&1"));
+	EXPECT_EQ(0, lines_of("trace-cmd report -i " DATA, "*buffer_create*", &nr));
+	EXPECT_EQ(0, system("trace-cmd record -e kosdma:buffer_create -f 'bytes == 24576' -o " DATA
+			    " kos-edu >/dev/null 2>&1"));
+	EXPECT_EQ(1, lines_of("trace-cmd report -i " DATA, "*buffer_create*", &nr));
+	unlink(DATA);
+}
+
 TEST_HARNESS_MAIN

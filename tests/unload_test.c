@@ -22,6 +22,7 @@
 #include "harness.h"
 #include "lib/buffer.h"
 #include "lib/edu.h"
+#include "lib/netlink.h"
 #include "lib/probe.h"
 
 #define NONE INVALID_HANDLE
@@ -284,6 +285,17 @@ static void hold_automatic_domain(struct fixture_data_module *self)
 	close_devices();
 }
 
+/* Its first message is in the socket, and nobody reads it. */
+static void hold_dump(struct fixture_data_module *self)
+{
+	struct netlink_request req;
+	int sock = netlink_open();
+
+	(void)self;
+	netlink_request(&req, KOSDMA_CMD_DEVICE_GET, true);
+	ASSERT_EQ((ssize_t)req.len, send(sock, req.data, req.len, 0));
+}
+
 TEST_F(module, unload_is_refused_while_anything_is_in_use)
 {
 	static const struct {
@@ -305,6 +317,7 @@ TEST_F(module, unload_is_refused_while_anything_is_in_use)
 		{ "a region's mapping", hold_region_mapping, true },
 		{ "an attached device", hold_attached, true },
 		{ "an automatic domain", hold_automatic_domain, true },
+		{ "a dump", hold_dump, false },
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
@@ -344,6 +357,34 @@ TEST_F(module, unload_is_refused_while_anything_is_in_use)
 		EXPECT_FALSE(is_loaded());
 		ASSERT_EQ(0, load());
 	}
+}
+
+/* Some events are in its socket, some are just to be told. */
+TEST_F(module, unload_does_not_wait_for_a_listener)
+{
+	int sock = netlink_open(), group = netlink_group(sock, "objects");
+	struct netlink_reply reply;
+
+	ASSERT_EQ(0, netlink_join(sock, group));
+	for (int i = 0; i < 2; i++) {
+		IN_CHILD {
+			for (int n = 0; n < 20; n++)
+				ASSERT_OK(KnHandleClose(domain_create()));
+		}
+		usleep(i ? 0 : 100 * 1000);
+	}
+	ASSERT_TRUE(unloads_soon());
+	for (int n = 0; n < 2 * 20; n++)
+		EXPECT_EQ(0, netlink_event(sock, &reply));
+	ASSERT_EQ(0, load());
+	/* Another family; whoever listened to the old one hears nothing of it. */
+	while (!netlink_event(sock, &reply))
+		;
+	IN_CHILD
+		domain_create();
+	usleep(100 * 1000);
+	EXPECT_EQ(EAGAIN, netlink_event(sock, &reply));
+	close(sock);
 }
 
 /* Bound is not in use. */

@@ -51,17 +51,21 @@ static bool slot_is_full(void *arg)
 	struct edu *edu = arg;
 	char driver[64];
 
-	if (!find_hot(edu) || edu_translated(edu) != machine_translates())
+	bool ready;
+
+	if (!find_hot(edu))
 		return false;
 	probe_write_file(pci_attribute(edu->path, "driver_override"), "kosdma");
 	probe_write_file(PROBE, pci_name(edu->path));
 	probe_driver(edu->path, driver);
 	if (strcmp(driver, "kosdma"))
 		return false;
+	/* Behind a virtio IOMMU it has no group before it has had a driver. */
+	ready = edu_translated(edu) == machine_translates();
 	/* A thread that attaches it may bind it again at once. */
 	probe_write_file(pci_attribute(edu->path, "driver_override"), "\n");
 	probe_write_file(DRIVER "/unbind", pci_name(edu->path));
-	return true;
+	return ready;
 }
 
 static bool is_away(void *arg)

@@ -218,6 +218,55 @@ static void cancel_handle_close(struct command_world *w,
 	must_close(arg->handle_close.handle);
 }
 
+/* Where the calls that take arrays find theirs; a successful call writes it. */
+static struct kosdma_begin_item begin_items[2];
+static int32_t close_handles[2];
+
+static void fill_access_begin_many(struct command_world *w,
+				   union command_argument *arg)
+{
+	for (size_t i = 0; i < 2; i++)
+		begin_items[i] = (struct kosdma_begin_item){
+			.handle = w->buffer,
+			.out_handle = -1,
+		};
+	arg->access_begin_many.count = 2;
+	arg->access_begin_many.items = (uintptr_t)begin_items;
+	arg->access_begin_many.domain = w->domain;
+}
+
+static void undo_access_begin_many(struct command_world *w,
+				   union command_argument *arg)
+{
+	(void)w;
+	(void)arg;
+	for (size_t i = 0; i < 2; i++)
+		must_close(begin_items[i].out_handle);
+}
+
+static void fill_handle_close_many(struct command_world *w,
+				   union command_argument *arg)
+{
+	struct kosdma_badge_create create = { .size = sizeof(create) };
+
+	(void)w;
+	for (size_t i = 0; i < 2; i++) {
+		ASSERT_ERRNO(0, probe_ioctl(KOSDMA_BADGE_CREATE, &create));
+		close_handles[i] = create.out_handle;
+	}
+	arg->handle_close_many.count = 2;
+	arg->handle_close_many.handles = (uintptr_t)close_handles;
+}
+
+static void cancel_handle_close_many(struct command_world *w,
+				     union command_argument *arg)
+{
+	(void)w;
+	(void)arg;
+	for (size_t i = 0; i < 2; i++)
+		must_close(close_handles[i]);
+}
+
 static void fill_handle_revoke(struct command_world *w,
 			       union command_argument *arg)
 {
@@ -358,6 +407,12 @@ const struct command commands[CMD_LAST + 1] = {
 	COMMAND(DEVICE_INFO, device_info), .has_results = true,
 		.fill = fill_device_info,
 		.words = { WORD(device_info, __reserved, 0) } },
+	COMMAND(ACCESS_BEGIN_MANY, access_begin_many), .has_results = true,
+		.fill = fill_access_begin_many, .undo = undo_access_begin_many,
+		.handles = { HANDLE(access_begin_many, domain) } },
+	COMMAND(HANDLE_CLOSE_MANY, handle_close_many),
+		.fill = fill_handle_close_many,
+		.cancel = cancel_handle_close_many },
 };
 
 void command_world_open(struct command_world *w)

@@ -15,7 +15,7 @@
 
 #include "edu.h"
 
-enum { CMD_LAST = KOSDMA_CMD_DEVICE_INFO, COMMAND_WORDS_MAX = 4, POISON = 0xcc };
+enum { CMD_LAST = KOSDMA_CMD_HANDLE_CLOSE_MANY, COMMAND_WORDS_MAX = 4, POISON = 0xcc };
 
 #define BUFFER_RIGHTS                                                          \
 	(KOSDMA_RIGHT_TRANSFER | KOSDMA_RIGHT_COPY | KOSDMA_RIGHT_GET_SID |    \
@@ -36,6 +36,7 @@ union command_argument {
 	struct kosdma_buffer_modify buffer_modify;
 	struct kosdma_buffer_map buffer_map;
 	struct kosdma_access_begin access_begin;
+	struct kosdma_access_begin_many access_begin_many;
 	struct kosdma_access_info access_info;
 	struct kosdma_domain_create domain_create;
 	struct kosdma_device_attach device_attach;
@@ -44,6 +45,7 @@ union command_argument {
 	struct kosdma_region_register region_register;
 	struct kosdma_region_map region_map;
 	struct kosdma_handle_close handle_close;
+	struct kosdma_handle_close_many handle_close_many;
 	struct kosdma_handle_revoke handle_revoke;
 	struct kosdma_handle_copy handle_copy;
 	struct kosdma_handle_info handle_info;

@@ -76,6 +76,7 @@ static void take_attrs(const void *data, int len, struct netlink_reply *reply)
 			reply->has[type] = true;
 			memcpy(&reply->number[type], value,
 			       size < 4 ? (size_t)size : 4);
+			memcpy(&reply->wide[type], value, size < 8 ? (size_t)size : 8);
 			if (attr->nla_type & NLA_F_NESTED && size >= NLA_HDRLEN + 4)
 				reply->nested |= 1U << (*(const uint32_t *)(value + NLA_HDRLEN) &
 							31);
@@ -106,14 +107,11 @@ static void take_end(const struct nlmsghdr *hdr, struct netlink_result *result)
 	snprintf(result->words, sizeof(result->words), "%s", words.text[NLMSGERR_ATTR_MSG]);
 }
 
-struct netlink_result netlink_send(int sock, const struct netlink_request *req,
-				   netlink_reply_fn *reply, void *arg)
+struct netlink_result netlink_receive(int sock, netlink_reply_fn *reply, void *arg)
 {
 	char answer[ANSWER_MAX]; /* not static: @reply may ask for more */
 	struct netlink_result result = { 0 };
 
-	if (send(sock, req->data, req->len, 0) != (ssize_t)req->len)
-		test_failed(true, __FILE__, __LINE__, "send: %m");
 	for (;;) {
 		ssize_t len = recv(sock, answer, sizeof(answer), 0);
 		struct nlmsghdr *hdr = (struct nlmsghdr *)answer;
@@ -137,6 +135,14 @@ struct netlink_result netlink_send(int sock, const struct netlink_request *req,
 				reply(&one, arg);
 		}
 	}
+}
+
+struct netlink_result netlink_send(int sock, const struct netlink_request *req,
+				   netlink_reply_fn *reply, void *arg)
+{
+	if (send(sock, req->data, req->len, 0) != (ssize_t)req->len)
+		test_failed(true, __FILE__, __LINE__, "send: %m");
+	return netlink_receive(sock, reply, arg);
 }
 
 static void take_family(const struct netlink_reply *reply, void *arg)

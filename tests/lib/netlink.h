@@ -24,7 +24,8 @@ struct netlink_request {
 struct netlink_reply {
 	uint8_t cmd;
 	bool has[NETLINK_ATTRS_MAX];
-	uint32_t number[NETLINK_ATTRS_MAX];
+	uint32_t number[NETLINK_ATTRS_MAX]; /* the low half of a u64 */
+	uint64_t wide[NETLINK_ATTRS_MAX];
 	char text[NETLINK_ATTRS_MAX][64];
 	uint32_t nested; /* bits by the number that each nested attribute begins with */
 };
@@ -62,6 +63,9 @@ void netlink_u32(struct netlink_request *req, uint16_t type, uint32_t value);
 /* Send it as it is, and receive to the end of the answer. */
 struct netlink_result netlink_send(int sock, const struct netlink_request *req,
 				   netlink_reply_fn *reply, void *arg);
+
+/* Only receive, for a request that was sent by hand. */
+struct netlink_result netlink_receive(int sock, netlink_reply_fn *reply, void *arg);
 
 /* The same at a socket opened for it; returns 0 or an errno. */
 int netlink_call(const struct netlink_request *req);

@@ -116,6 +116,8 @@ int list_devices(const struct options *options)
 	} else {
 		ret = request_send(request_new(KOSDMA_CMD_DEVICE_GET, true), policy,
 				   KOSDMA_A_DEVICE_MAX, list_reply, table);
+		/* They come as they were found. */
+		table_sort(table);
 	}
 	if (!ret)
 		table_print(table, options->present & OPTION_JSON);

@@ -112,7 +112,9 @@ void table_clear(struct table *table);
 bool print_colours(void);
 /* A string of JSON, or null. */
 void print_json_string(const char *text);
-/* In order of the first column, unless that is of numbers: these come in order. Frees the table. */
+/* By the first cell, which no row lacks and no two have the same. */
+void table_sort(struct table *table);
+/* Frees it. */
 void table_print(struct table *table, bool json);
 
 /* ---- devices.c ---- */

@@ -61,22 +61,20 @@ void table_clear(struct table *table)
 		free(table->cells[--table->nr_cells]);
 }
 
-/*
- * By the first cell, and otherwise as they came. Cells there begin with a key of
- * fixed width, or rows are few; most are in order already.
- */
-static void sort_rows(struct table *table)
+static int compare_rows(const void *a, const void *b)
 {
-	size_t row = (size_t)table->nr_columns, size = row * sizeof(*table->cells), i, to;
-	char **moved = check_memory(malloc(size));
+	char *const *x = a, *const *y = b;
 
-	for (i = row; i < table->nr_cells; i += row) {
-		memcpy(moved, table->cells + i, size);
-		for (to = i; to && strcmp(moved[0], table->cells[to - row]) < 0; to -= row)
-			memcpy(table->cells + to, table->cells + to - row, size);
-		memcpy(table->cells + to, moved, size);
-	}
-	free(moved);
+	return strcmp(*x, *y);
+}
+
+void table_sort(struct table *table)
+{
+	size_t row = (size_t)table->nr_columns;
+
+	if (table->nr_cells)
+		qsort(table->cells, table->nr_cells / row, row * sizeof(*table->cells),
+		      compare_rows);
 }
 
 static const char *cell(const struct table *table, size_t row, int column)
@@ -198,8 +196,6 @@ static void print_json(const struct table *table)
 
 void table_print(struct table *table, bool json)
 {
-	if (table->columns[0].type != COLUMN_NUMBER)
-		sort_rows(table);
 	if (json)
 		print_json(table);
 	else

@@ -12,6 +12,8 @@
 
 #include <linux/kosdma.h>
 
+#define NR(a) (sizeof(a) / sizeof((a)[0]))
+
 static struct objects all[NR_NOUNS];
 
 static void load_all(void)
@@ -42,6 +44,82 @@ static struct object *find_object(enum noun noun, uint32_t sid)
 									NULL;
 }
 
+/* Objects by what they have in common, so that one look finds all; in order of sid among these. */
+struct index {
+	enum noun noun;
+	uint64_t (*key)(const struct object *object);
+	const struct object **sorted;
+};
+
+static uint64_t process_key(const struct object *object)
+{
+	return (uint64_t)object->pid << 32 | object->uid;
+}
+
+static uint64_t domain_key(const struct object *object)
+{
+	return object->domain;
+}
+
+/* What it is of: a buffer, or a region. */
+static uint64_t source_key(const struct object *object)
+{
+	return object->buffer;
+}
+
+static uint64_t sid_key(const struct object *object)
+{
+	return object->sid;
+}
+
+static int compare_keys(const void *a, const void *b, void *arg)
+{
+	const struct object *x = *(const struct object *const *)a;
+	const struct object *y = *(const struct object *const *)b;
+	const struct index *index = arg;
+	uint64_t i = index->key(x), j = index->key(y);
+
+	if (i != j)
+		return i < j ? -1 : 1;
+	return x < y ? -1 : x > y;
+}
+
+static void index_make(struct index *index)
+{
+	const struct objects *objects = &all[index->noun];
+	size_t i;
+
+	index->sorted = calloc(objects->nr + 1, sizeof(const struct object *));
+	if (!index->sorted) {
+		complain("out of memory");
+		exit(EXIT_REFUSED);
+	}
+	for (i = 0; i < objects->nr; i++)
+		index->sorted[i] = &objects->object[i];
+	qsort_r(index->sorted, objects->nr, sizeof(const struct object *), compare_keys, index);
+}
+
+/* The first of those that have this key, if there is one. */
+static size_t index_first(const struct index *index, uint64_t key)
+{
+	size_t low = 0, high = all[index->noun].nr;
+
+	while (low < high) {
+		size_t middle = (low + high) / 2;
+
+		if (index->key(index->sorted[middle]) < key)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+/* Each object @pos of @index with the key @k; @i counts. */
+#define for_each_of(pos, i, index, k)                                                              \
+	for ((i) = index_first(index, k); ((pos) = (index)->sorted[i]) && (index)->key(pos) == (k); \
+	     (i)++)
+
 /* "name[pid]"; the name is what /proc says now. */
 static const char *process_name(const struct object *object)
 {
@@ -61,12 +139,13 @@ static const char *process_name(const struct object *object)
 	return text;
 }
 
-static bool same_process(const struct object *a, const struct object *b)
-{
-	return a->pid == b->pid && a->uid == b->uid;
-}
-
 /* ---- tree ---- */
+
+static struct index domains = { NOUN_DOMAINS, process_key, NULL };
+static struct index regions = { NOUN_REGIONS, process_key, NULL };
+static struct index mappings = { NOUN_MAPPINGS, process_key, NULL };
+static struct index buffers = { NOUN_BUFFERS, process_key, NULL };
+static struct index domain_accesses = { NOUN_ACCESSES, domain_key, NULL };
 
 /* Has the buffer been shown in full? */
 static unsigned char *shown;
@@ -101,6 +180,7 @@ static void print_state(const struct object *object)
 static void print_domain(const struct object *domain)
 {
 	const struct object *access;
+	uint64_t key = domain->sid;
 	size_t i;
 
 	printf("  domain %u", domain->sid);
@@ -108,9 +188,7 @@ static void print_domain(const struct object *domain)
 	printf("%s, %s\n", domain->automatic ? " (automatic)" : "", mode_word(domain->mode));
 	for (i = 0; i < domain->nr_members; i++)
 		printf("    device %s\n", bdf_name(domain->members[i]).text);
-	for_each_object(access, NOUN_ACCESSES) {
-		if (access->domain != domain->sid)
-			continue;
+	for_each_of(access, i, &domain_accesses, key) {
 		printf("    access %u", access->sid);
 		print_state(access);
 		if (access->has_start)
@@ -122,24 +200,21 @@ static void print_domain(const struct object *domain)
 
 static void print_process(const struct object *process)
 {
+	uint64_t key = process_key(process);
 	const struct object *object;
+	size_t i;
 
 	printf("%s, user %u\n", process_name(process), process->uid);
-	for_each_object(object, NOUN_DOMAINS)
-		if (same_process(object, process))
-			print_domain(object);
-	for_each_object(object, NOUN_REGIONS) {
-		if (!same_process(object, process))
-			continue;
+	for_each_of(object, i, &domains, key)
+		print_domain(object);
+	for_each_of(object, i, &regions, key) {
 		printf("  region %u", object->sid);
 		print_state(object);
 		if (object->has_device)
 			printf(" of %s", bdf_name(object->device).text);
 		printf(", %" PRIu64 " bytes\n", object->length);
 	}
-	for_each_object(object, NOUN_MAPPINGS) {
-		if (!same_process(object, process))
-			continue;
+	for_each_of(object, i, &mappings, key) {
 		printf("  mapping %u", object->sid);
 		print_state(object);
 		printf(" at %#" PRIx64 ", %s: ", object->start, map_words(object->flags));
@@ -148,57 +223,57 @@ static void print_process(const struct object *process)
 		else
 			printf("%s %u\n", type_word(object->type), object->buffer);
 	}
-	for_each_object(object, NOUN_BUFFERS) {
-		if (same_process(object, process) &&
-		    !shown[object - all[NOUN_BUFFERS].object]) {
-			printf("  ");
-			print_buffer(object->sid);
-		}
+	for_each_of(object, i, &buffers, key) {
+		if (shown[object - all[NOUN_BUFFERS].object])
+			continue;
+		printf("  ");
+		print_buffer(object->sid);
 	}
-}
-
-static int compare_processes(const void *a, const void *b)
-{
-	const struct object *x = a, *y = b;
-
-	if (x->pid != y->pid)
-		return x->pid < y->pid ? -1 : 1;
-	return x->uid < y->uid ? -1 : x->uid > y->uid;
 }
 
 int tree(const struct options *options)
 {
-	static const enum noun owners[] = { NOUN_DOMAINS, NOUN_REGIONS, NOUN_MAPPINGS,
-					    NOUN_BUFFERS };
-	struct object *processes;
-	size_t nr = 0, room = 1, i;
+	struct index *const owned[] = { &domains, &regions, &mappings, &buffers };
+	size_t next[NR(owned)] = { 0 }, i;
 
 	(void)options;
 	load_all();
-	for (i = 0; i < sizeof(owners) / sizeof(owners[0]); i++)
-		room += all[owners[i]].nr;
-	processes = calloc(room, sizeof(*processes));
+	for (i = 0; i < NR(owned); i++)
+		index_make(owned[i]);
+	index_make(&domain_accesses);
 	shown = calloc(all[NOUN_BUFFERS].nr + 1, 1);
-	if (!processes || !shown) {
+	if (!shown) {
 		complain("out of memory");
 		return EXIT_REFUSED;
 	}
-	for (i = 0; i < sizeof(owners) / sizeof(owners[0]); i++) {
-		const struct object *object;
+	/* All are in order of process: the next one is the least that any has. */
+	for (;;) {
+		const struct object *process = NULL;
 
-		for_each_object(object, owners[i])
-			processes[nr++] = *object;
+		for (i = 0; i < NR(owned); i++) {
+			const struct object *first = owned[i]->sorted[next[i]];
+
+			if (first && (!process || process_key(first) < process_key(process)))
+				process = first;
+		}
+		if (!process)
+			break;
+		print_process(process);
+		for (i = 0; i < NR(owned); i++)
+			while (owned[i]->sorted[next[i]] &&
+			       process_key(owned[i]->sorted[next[i]]) == process_key(process))
+				next[i]++;
 	}
-	qsort(processes, nr, sizeof(*processes), compare_processes);
-	for (i = 0; i < nr; i++)
-		if (!i || !same_process(&processes[i], &processes[i - 1]))
-			print_process(&processes[i]);
-	free(processes);
 	free(shown);
 	return 0;
 }
 
 /* ---- who ---- */
+
+static struct index source_mappings = { NOUN_MAPPINGS, source_key, NULL };
+static struct index buffer_accesses = { NOUN_ACCESSES, source_key, NULL };
+static struct index buffer_quarantine = { NOUN_QUARANTINE, source_key, NULL };
+static struct index handles = { NOUN_HANDLES, sid_key, NULL };
 
 static const struct column who_columns[] = {
 	{ "OBJECT", "object", COLUMN_STRING },
@@ -243,27 +318,26 @@ static bool has_member(const struct object *domain, uint32_t bdf)
 }
 
 /* Buffers that answer the question; all others do not matter. */
-static bool wants_buffer(const struct question *question, uint32_t sid)
+static bool wants_buffer(const struct question *question, uint64_t sid)
 {
 	const struct object *object;
+	size_t i;
 
 	if (question->is_buffer)
 		return sid == question->buffer;
-	for_each_object(object, NOUN_ACCESSES) {
-		if (object->buffer != sid || object->state)
+	for_each_of(object, i, &buffer_accesses, sid) {
+		if (object->state)
 			continue;
 		if (question->is_bdf ?
 			    has_member(find_object(NOUN_DOMAINS, object->domain), question->bdf) :
 			    contains(object, question->address))
 			return true;
 	}
-	for_each_object(object, NOUN_MAPPINGS)
-		if (!question->is_bdf && object->type == KOSDMA_HANDLE_BUFFER &&
-		    object->buffer == sid && contains(object, question->address))
+	for_each_of(object, i, &source_mappings, sid)
+		if (!question->is_bdf && contains(object, question->address))
 			return true;
-	for_each_object(object, NOUN_QUARANTINE)
-		if (question->is_bdf && object->buffer == sid && object->has_device &&
-		    object->device == question->bdf)
+	for_each_of(object, i, &buffer_quarantine, sid)
+		if (question->is_bdf && object->has_device && object->device == question->bdf)
 			return true;
 	return false;
 }
@@ -279,57 +353,46 @@ static void add_access(struct table *table, const struct object *access)
 		add_row(table, "buffer", access->buffer, who,
 			may(access->flags & KOSDMA_ATTR_TO_DEVICE,
 			    access->flags & KOSDMA_ATTR_FROM_DEVICE),
-			state_word(access->state)[0] == 'l' && access->state ? "lingering access" :
-									       "access",
-			access->sid);
+			access->state ? "lingering access" : "access", access->sid);
 	}
 }
 
-static void add_buffer(struct table *table, uint32_t sid)
+static void add_mappings(struct table *table, const char *kind, uint64_t source)
+{
+	const struct object *object;
+	size_t i;
+
+	for_each_of(object, i, &source_mappings, source)
+		if (!object->state)
+			add_row(table, kind, (uint32_t)source, process_name(object),
+				may(object->flags & KOSDMA_MAP_READ,
+				    object->flags & KOSDMA_MAP_WRITE),
+				"mapping", object->sid);
+}
+
+static void add_buffer(struct table *table, uint64_t sid)
 {
 	const struct object *object;
 	char who[32];
+	size_t i;
 
-	for_each_object(object, NOUN_MAPPINGS)
-		if (object->type == KOSDMA_HANDLE_BUFFER && object->buffer == sid &&
-		    !object->state)
-			add_row(table, "buffer", sid, process_name(object),
-				may(object->flags & KOSDMA_MAP_READ,
-				    object->flags & KOSDMA_MAP_WRITE),
-				"mapping", object->sid);
-	for_each_object(object, NOUN_ACCESSES)
-		if (object->buffer == sid && (!object->state ||
-					      object->state == KOSDMA_NL_OBJECT_LINGERING))
+	add_mappings(table, "buffer", sid);
+	for_each_of(object, i, &buffer_accesses, sid)
+		if (!object->state || object->state == KOSDMA_NL_OBJECT_LINGERING)
 			add_access(table, object);
-	for_each_object(object, NOUN_QUARANTINE) {
-		if (object->buffer != sid)
-			continue;
+	for_each_of(object, i, &buffer_quarantine, sid) {
 		snprintf(who, sizeof(who), "device %s",
 			 object->has_device ? bdf_name(object->device).text : "several");
-		add_row(table, "buffer", sid, who, "read,write", "quarantined access",
+		add_row(table, "buffer", (uint32_t)sid, who, "read,write", "quarantined access",
 			object->sid);
 	}
-	for_each_object(object, NOUN_HANDLES)
-		if (object->sid == sid && !object->state &&
+	for_each_of(object, i, &handles, sid)
+		if (!object->state &&
 		    object->flags & (KOSDMA_RIGHT_DMA_READ | KOSDMA_RIGHT_DMA_WRITE))
-			add_row(table, "buffer", sid,
-				"whoever has it",
+			add_row(table, "buffer", (uint32_t)sid, "whoever has it",
 				may(object->flags & KOSDMA_RIGHT_DMA_READ,
 				    object->flags & KOSDMA_RIGHT_DMA_WRITE),
 				"handle", object->number);
-}
-
-static void add_region(struct table *table, const struct object *region)
-{
-	const struct object *object;
-
-	for_each_object(object, NOUN_MAPPINGS)
-		if (object->type == KOSDMA_HANDLE_REGION && object->buffer == region->sid &&
-		    !object->state)
-			add_row(table, "region", region->sid, process_name(object),
-				may(object->flags & KOSDMA_MAP_READ,
-				    object->flags & KOSDMA_MAP_WRITE),
-				"mapping", object->sid);
 }
 
 static bool parse_question(const char *word, struct question *question)
@@ -360,18 +423,22 @@ int who(const struct options *options)
 		return EXIT_USAGE;
 	}
 	load_all();
+	index_make(&source_mappings);
+	index_make(&buffer_accesses);
+	index_make(&buffer_quarantine);
+	index_make(&handles);
 	if (question.is_buffer && !find_object(NOUN_BUFFERS, question.buffer)) {
 		complain("there is no buffer %u that you may see", question.buffer);
 		return EXIT_REFUSED;
 	}
-	table = table_new(who_columns, sizeof(who_columns) / sizeof(who_columns[0]));
+	table = table_new(who_columns, NR(who_columns));
 	for_each_object(object, NOUN_BUFFERS)
 		if (wants_buffer(&question, object->sid))
 			add_buffer(table, object->sid);
 	for_each_object(object, NOUN_REGIONS)
 		if (question.is_bdf ? object->has_device && object->device == question.bdf :
 				      !question.is_buffer && contains(object, question.address))
-			add_region(table, object);
+			add_mappings(table, "region", object->sid);
 	table_print(table, options->present & OPTION_JSON);
 	return 0;
 }

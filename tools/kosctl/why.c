@@ -66,6 +66,23 @@ struct reasons {
 	int nr;
 };
 
+/* Grants are for users of the initial user namespace: its number for who runs this, one namespace further in. */
+static unsigned int outer_uid(void)
+{
+	unsigned int uid = geteuid(), first, outer, count;
+	FILE *f = fopen("/proc/self/uid_map", "re");
+
+	while (f && fscanf(f, "%u %u %u", &first, &outer, &count) == 3) {
+		if (uid - first < count) {
+			uid += outer - first;
+			break;
+		}
+	}
+	if (f)
+		fclose(f);
+	return uid;
+}
+
 /* The text with its %b, %d, %p and %u put in. */
 static const char *fill(const char *text, struct nlattr **a, char *to, size_t size)
 {
@@ -92,7 +109,7 @@ static const char *fill(const char *text, struct nlattr **a, char *to, size_t si
 			snprintf(to + len, size - len, "process %u",
 				 nla_get_u32(a[KOSDMA_A_REASON_PID]));
 		else if (text[1] == 'u')
-			snprintf(to + len, size - len, "%u", (unsigned int)geteuid());
+			snprintf(to + len, size - len, "%u", outer_uid());
 		else
 			snprintf(to + len, size - len, "%s", text[1] == 'p' ? "a process" : "?");
 		text += 2;
@@ -122,7 +139,7 @@ static void print_reason(struct reasons *reasons, struct nlattr **a)
 		reasons->nr++;
 		return;
 	}
-	printf("%s\n{\"obstacle\":", reasons->nr++ ? "," : "");
+	printf("%s\n{\"obstacle\":", reasons->nr++ ? "," : "[");
 	print_json_string(obstacle < NR(obstacles) ? obstacles[obstacle].word : "unknown");
 	printf(",\"bdf\":");
 	print_json_string(a[KOSDMA_A_REASON_ADDRESS] ?
@@ -166,14 +183,12 @@ int why(const struct options *options)
 	int ret;
 
 	nla_put_u32(msg, KOSDMA_A_WHY_ADDRESS, options->bdf);
-	if (json)
-		putchar('[');
 	ret = request_send(msg, why_policy, KOSDMA_A_WHY_MAX, why_reply, &reasons);
-	if (json)
-		puts("\n]");
 	if (ret)
 		return ret;
-	if (!reasons.nr && !json)
+	if (json)
+		puts(reasons.nr ? "\n]" : "[\n]");
+	else if (!reasons.nr)
 		printf("%s can be attached\n", bdf_name(options->bdf).text);
 	return reasons.nr ? EXIT_REFUSED : 0;
 }

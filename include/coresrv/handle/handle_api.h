@@ -33,6 +33,25 @@ typedef Handle Notice;
  */
 Retcode KnHandleClose(Handle handle);
 
+/* The most that KosDmaBeginMany() and KosHandleCloseMany() take at once. */
+#define KOS_BATCH_MAX 256
+
+/**
+ * KosHandleCloseMany() - close several handles at once
+ * @handles: any handles
+ * @count: how many, 1 to KOS_BATCH_MAX
+ *
+ * kosdma. As KnHandleClose() for each in turn, but Begin handles of one domain
+ * that follow each other are cut off by one flush of the IOMMU. One that is not
+ * open, or comes a second time, keeps none of the others from being closed.
+ *
+ * Return: rcOk; rcResourceNotFound (one was not open, or no kosdma handle; all
+ * the others were closed); rcInvalidArgument (@handles is NULL or cannot be
+ * read, @count; nothing was closed); rcNotConnected (no /dev/kosdma; nothing
+ * was closed).
+ */
+Retcode KosHandleCloseMany(const Handle *handles, rtl_size_t count);
+
 /**
  * KnHandleRevoke() - close a handle and revoke all its descendants
  * @handle: any handle; no right is needed

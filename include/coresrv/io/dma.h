@@ -162,6 +162,47 @@ Retcode KnIoDmaBegin(Handle rid, Handle *handle);
 Retcode KnIoDmaBeginEx(Handle rid, Handle domain, Handle *handle);
 
 /**
+ * struct KosDmaBeginItem - one Begin of KosDmaBeginMany()
+ * @rid: the buffer's handle, with OCAP_DMA_BEGIN; the same may come again
+ * @handle: the Begin handle; INVALID_HANDLE on failure
+ * @addr: address of the first byte as devices see it, if they see the whole
+ *	buffer as one range, which behind an IOMMU they do once a device is
+ *	attached; else 0
+ */
+typedef struct KosDmaBeginItem {
+	Handle rid;
+	Handle handle;
+	DmaAddr addr;
+} KosDmaBeginItem;
+
+/**
+ * KosDmaBeginMany() - make several DMA buffers reachable at once
+ * @domain: handle from KnIommuCreateDomain(), of this process; INVALID_HANDLE:
+ *	this process's automatic domain
+ * @items: buffers, and what becomes of them
+ * @count: how many, 1 to KOS_BATCH_MAX
+ * @failed: index of the item at fault, or @count if it is none of them; may be
+ *	NULL
+ *
+ * kosdma. As KnIoDmaBegin() or KnIoDmaBeginEx() for each item, but all or none,
+ * and for much less than so many calls. KosHandleCloseMany() closes them.
+ *
+ * The handles cannot be transferred.
+ *
+ * Return: rcOk; rcInvalidArgument (NULL @items, @count, an item is no buffer,
+ * @domain is no domain); rcResourceNotFound (an item or @domain is not open or
+ * no kosdma handle); rcHandleRevoked; rcNoCapability (rights of an item; nothing
+ * is left for devices to do; @domain belongs to another process);
+ * rcSecurityDisallow (no translation and no privilege); rcInvalidOperation (no
+ * translation, and the blocks are not physical); rcUnimplemented (no
+ * translation, and DMA addresses are not physical ones); rcQuotaExceeded (IOVA
+ * window, DMA mask, objects, descriptors); rcOutOfMemory; rcNotConnected (no
+ * /dev/kosdma).
+ */
+Retcode KosDmaBeginMany(Handle domain, KosDmaBeginItem *items, rtl_size_t count,
+			rtl_size_t *failed);
+
+/**
  * KnIoDmaGetInfo() - the attributes and blocks of a DMA buffer
  * @rid: a Begin handle; or a buffer's handle, when this process has at most one
  *	Begin object on the buffer

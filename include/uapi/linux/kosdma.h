@@ -23,7 +23,8 @@
  * that this kernel does not know is zero. The number of an ioctl does not
  * encode the size (_IO), so that a struct may grow at its end and keep its
  * number. Flags and reserved fields that this kernel does not know must be 0.
- * Results are in fields named out_*, which are written on success only.
+ * Results are in fields named out_*, which are written on success only, unless
+ * it says otherwise.
  * There are no pointers and no longs: 32-bit user space shares this ABI.
  *
  * An errno has one meaning for all ioctls:
@@ -88,6 +89,8 @@ enum {
 	KOSDMA_CMD_HANDLE_INFO,
 	KOSDMA_CMD_BADGE_CREATE,
 	KOSDMA_CMD_DEVICE_INFO,
+	KOSDMA_CMD_ACCESS_BEGIN_MANY,
+	KOSDMA_CMD_HANDLE_CLOSE_MANY,
 };
 
 /**
@@ -308,6 +311,46 @@ struct kosdma_access_begin {
 	__s32 out_handle;
 };
 #define KOSDMA_ACCESS_BEGIN _IO(KOSDMA_TYPE, KOSDMA_CMD_ACCESS_BEGIN)
+
+/* How many items KOSDMA_ACCESS_BEGIN_MANY and KOSDMA_HANDLE_CLOSE_MANY take. */
+#define KOSDMA_BATCH_MAX 256
+
+/**
+ * struct kosdma_begin_item - one access of KOSDMA_ACCESS_BEGIN_MANY
+ * @handle: a buffer, with KOSDMA_RIGHT_DMA_BEGIN; the same may come again
+ * @out_handle: the access; belongs to this process alone
+ * @out_addr: first address of the buffer as devices see it, if it is one range
+ *	for them, which it always is behind an IOMMU; 0 if it is several, or no
+ *	device is attached yet
+ */
+struct kosdma_begin_item {
+	__s32 handle;
+	__s32 out_handle;
+	__aligned_u64 out_addr;
+};
+
+/**
+ * struct kosdma_access_begin_many - ioctl(KOSDMA_ACCESS_BEGIN_MANY)
+ * @size: sizeof(struct kosdma_access_begin_many)
+ * @count: how many, 1 to KOSDMA_BATCH_MAX
+ * @items: address of an array of struct kosdma_begin_item
+ * @domain: as for KOSDMA_ACCESS_BEGIN, the same for all
+ * @out_failed: index of the item at fault, written if there is one
+ *
+ * As KOSDMA_ACCESS_BEGIN for each item, but all or none: if one fails, none is
+ * begun and no item is written. Handles and rights of all items are looked at
+ * before the first one is begun.
+ *
+ * Errors: those of KOSDMA_ACCESS_BEGIN; EINVAL (count), EFAULT (items).
+ */
+struct kosdma_access_begin_many {
+	__u32 size;
+	__u32 count;
+	__aligned_u64 items;
+	__s32 domain;
+	__u32 out_failed;
+};
+#define KOSDMA_ACCESS_BEGIN_MANY _IO(KOSDMA_TYPE, KOSDMA_CMD_ACCESS_BEGIN_MANY)
 
 /**
  * DOC: Blocks
@@ -549,6 +592,26 @@ struct kosdma_handle_close {
 	__s32 handle;
 };
 #define KOSDMA_HANDLE_CLOSE _IO(KOSDMA_TYPE, KOSDMA_CMD_HANDLE_CLOSE)
+
+/**
+ * struct kosdma_handle_close_many - ioctl(KOSDMA_HANDLE_CLOSE_MANY)
+ * @size: sizeof(struct kosdma_handle_close_many)
+ * @count: how many, 1 to KOSDMA_BATCH_MAX
+ * @handles: address of an array of __s32, any handles
+ *
+ * As KOSDMA_HANDLE_CLOSE for each handle in turn. One that is none, or comes a
+ * second time, keeps the others from nothing: all are closed, and the answer is
+ * EBADF. Accesses of one domain that follow each other are cut off by one flush
+ * of the IOMMU's TLB.
+ *
+ * Errors: EINVAL (count) and EFAULT (handles), then nothing is closed; EBADF.
+ */
+struct kosdma_handle_close_many {
+	__u32 size;
+	__u32 count;
+	__aligned_u64 handles;
+};
+#define KOSDMA_HANDLE_CLOSE_MANY _IO(KOSDMA_TYPE, KOSDMA_CMD_HANDLE_CLOSE_MANY)
 
 /**
  * enum kosdma_revoke_flags - flags of KOSDMA_HANDLE_REVOKE
