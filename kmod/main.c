@@ -9,6 +9,7 @@
 #include <linux/miscdevice.h>
 #include <linux/module.h>
 
+#include "coverage.h"
 #include "kosdma.h"
 
 /* Anybody may open it: every operation checks for itself. */
@@ -64,6 +65,7 @@ static void __exit kosdma_exit(void)
 	kosdma_device_exit();
 	kosdma_grant_exit();
 	kosdma_handle_exit();
+	kosdma_coverage_tell();
 }
 
 module_init(kosdma_init);

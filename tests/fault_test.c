@@ -459,6 +459,22 @@ static Retcode do_begin_ex(struct scene *s)
 	return KnIoDmaBeginEx(s->handle, s->w.domain, &s->made);
 }
 
+static Retcode do_begin_many(struct scene *s)
+{
+	KosDmaBeginItem items[] = { { .rid = s->handle }, { .rid = s->w.buffer } };
+	Retcode rc = KosDmaBeginMany(s->w.domain, items, ARRAY_SIZE(items), NULL);
+
+	s->made = items[0].handle;
+	s->second = items[1].handle;
+	return rc;
+}
+
+static void close_many(struct scene *s)
+{
+	must_close(s->made);
+	must_close(s->second);
+}
+
 static Retcode do_get_info(struct scene *s)
 {
 	return KnIoDmaGetInfo(s->second, &s->info);
@@ -608,6 +624,7 @@ static const struct chain chains[] = {
 	CHAIN("KnIoDmaMap", make_buffer, do_map, close_made, close_buffer),
 	CHAIN("KnIoDmaBegin", make_buffer, do_begin, close_made, close_buffer),
 	CHAIN("KnIoDmaBeginEx", make_buffer, do_begin_ex, close_made, close_buffer),
+	CHAIN("KosDmaBeginMany", make_buffer, do_begin_many, close_many, close_buffer),
 	CHAIN("KnIoDmaGetInfo", make_begun, do_get_info, free_info, close_begun),
 	CHAIN("KnIoDmaGetPhysInfo", make_buffer, do_get_phys_info, free_info, close_buffer),
 	CHAIN("KnIoDmaContinuousGetDmaAddr", begin_one_block, do_get_addr, NULL, end_one_block),
@@ -654,6 +671,13 @@ TEST_F_TIMEOUT(fault, every_call_for_a_device_succeeds_or_changes_nothing, TIMEO
 static Retcode do_close(struct scene *s)
 {
 	return KnHandleClose(s->handle);
+}
+
+static Retcode do_close_many(struct scene *s)
+{
+	const Handle handles[] = { s->handle, s->second };
+
+	return KosHandleCloseMany(handles, ARRAY_SIZE(handles));
 }
 
 static Retcode do_io_close(struct scene *s)
@@ -773,6 +797,7 @@ static const struct chain releases[] = {
 	RELEASE("KnHandleClose of an access", make_access, do_close, close_second),
 	RELEASE("KnHandleClose of a mapping", make_mapping, do_close, close_second),
 	RELEASE("KnHandleClose of a domain", make_domain, do_close, close_second),
+	RELEASE("KosHandleCloseMany", make_access, do_close_many, NULL),
 	RELEASE("KnIoClose", make_buffer, do_io_close, NULL),
 	RELEASE("KnIoMemHandlesClose", make_memory, do_close_memory, NULL),
 	RELEASE("KnHandleRevoke", make_used, do_revoke, close_used),
