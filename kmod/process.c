@@ -89,12 +89,19 @@ static struct kosdma_user *kosdma_user_current(void)
 
 static void kosdma_user_put(struct kosdma_user *user)
 {
-	if (!refcount_dec_and_lock(&user->ref, &kosdma_users_lock))
+	bool last;
+
+	if (refcount_dec_not_one(&user->ref))
 		return;
-	hash_del(&user->node);
+	spin_lock(&kosdma_users_lock);
+	last = refcount_dec_and_test(&user->ref);
+	if (last)
+		hash_del(&user->node);
 	spin_unlock(&kosdma_users_lock);
-	free_uid(user->user);
-	kfree(user);
+	if (last) {
+		free_uid(user->user);
+		kfree(user);
+	}
 }
 
 /* Count one more, if the user may have it. */

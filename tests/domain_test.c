@@ -550,7 +550,7 @@ TEST(domain_has_devices_behind_an_iommu_or_without_one_never_both)
 	edu_copy_out(&translated, 0, b.addr, 16);
 	EXPECT_EQ(0xa5, b.mem[0]);
 
-	/* What has been given an address of the one kind keeps the other kind out, and nothing else does. */
+	/* An address of the one kind keeps the other kind out, and nothing else does. */
 	EXPECT_OK(KnIommuDetachDeviceFromDomain(direct.bdf, other));
 	EXPECT_OK(KnIommuDetachDeviceFromDomain(translated.bdf, domain));
 	EXPECT_RC(rcInvalidOperation, KnIommuAttachDeviceToDomain(direct.bdf, domain));
