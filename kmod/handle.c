@@ -35,17 +35,20 @@ static void kosdma_handle_closed(struct kosdma_handle *handle);
 /*
  * Objects by sid. A chunk is a page of slots; the first one holds the sid that
  * belongs to it, which no object has. A slot holds an object, or, tagged, the
- * next free slot. Chunks stay until the module goes.
+ * next free slot. Chunks stay until the module goes; when no object is left, sids
+ * begin anew.
  */
 #define KOSDMA_CHUNK_SLOTS ((u32)(PAGE_SIZE / sizeof(void *)))
 #define KOSDMA_SLOT_FREE 1UL
 
 static DEFINE_XARRAY(kosdma_chunks);
-static u32 kosdma_nr_chunks;			/* changes under the mutex */
 static DEFINE_MUTEX(kosdma_chunks_lock);
 /* A leaf: guards what follows, and keeps what is found in a slot from being freed. */
 static DEFINE_SPINLOCK(kosdma_slots_lock);
-static void **kosdma_free_slot;
+static u32 kosdma_nr_chunks;			/* changes under the mutex as well */
+static u32 kosdma_nr_used;
+static u32 kosdma_fresh_sid = 1;		/* from here on none was given out */
+static void **kosdma_free_slot;			/* below that */
 
 /* How many were listed, and how many of them are gone; each processor counts its own. */
 struct kosdma_objects_count {
@@ -69,40 +72,59 @@ static u32 kosdma_slot_sid(void **slot)
 	return xa_to_value(chunk[0]) + (slot - chunk);
 }
 
-/* With the lock: make a slot the first free one. */
+/* With the lock. */
 static void kosdma_slot_give_back(void **slot)
 {
 	*slot = (void *)((unsigned long)kosdma_free_slot | KOSDMA_SLOT_FREE);
 	kosdma_free_slot = slot;
+	if (!--kosdma_nr_used) {
+		kosdma_free_slot = NULL;
+		kosdma_fresh_sid = 1;
+	}
 }
 
-static int kosdma_slots_grow(void)
+/* With the lock: a free slot, or NULL. */
+static void **kosdma_slot_get(void)
+{
+	void **slot = kosdma_free_slot;
+	u32 sid = kosdma_fresh_sid;
+	void **chunk;
+
+	if (slot) {
+		kosdma_free_slot = (void **)((unsigned long)*slot & ~KOSDMA_SLOT_FREE);
+	} else if (sid < kosdma_nr_chunks * KOSDMA_CHUNK_SLOTS) {
+		chunk = xa_load(&kosdma_chunks, sid / KOSDMA_CHUNK_SLOTS);
+		slot = &chunk[sid++ % KOSDMA_CHUNK_SLOTS];
+		kosdma_fresh_sid = sid % KOSDMA_CHUNK_SLOTS ? sid : sid + 1;
+	}
+	return slot;
+}
+
+/* One chunk more than @nr, unless there is one already. */
+static int kosdma_slots_grow(u32 nr)
 {
 	void **chunk;
 	int ret = 0;
-	u32 i;
 
 	mutex_lock(&kosdma_chunks_lock);
-	if (READ_ONCE(kosdma_free_slot))
+	if (kosdma_nr_chunks != nr)
 		goto out;
 	ret = -EDQUOT;
-	if (kosdma_nr_chunks == INT_MAX / KOSDMA_CHUNK_SLOTS)
+	if (nr == INT_MAX / KOSDMA_CHUNK_SLOTS)
 		goto out;
 	/* Aligned to its size. */
 	chunk = kzalloc(PAGE_SIZE, GFP_KERNEL);
 	ret = -ENOMEM;
 	if (!chunk)
 		goto out;
-	chunk[0] = xa_mk_value(kosdma_nr_chunks * KOSDMA_CHUNK_SLOTS);
-	ret = xa_err(xa_store(&kosdma_chunks, kosdma_nr_chunks, chunk, GFP_KERNEL));
+	chunk[0] = xa_mk_value(nr * KOSDMA_CHUNK_SLOTS);
+	ret = xa_err(xa_store(&kosdma_chunks, nr, chunk, GFP_KERNEL));
 	if (ret) {
 		kfree(chunk);
 		goto out;
 	}
-	kosdma_nr_chunks++;
 	spin_lock(&kosdma_slots_lock);
-	for (i = KOSDMA_CHUNK_SLOTS - 1; i > 0; i--)
-		kosdma_slot_give_back(&chunk[i]);
+	kosdma_nr_chunks++;
 	spin_unlock(&kosdma_slots_lock);
 out:
 	mutex_unlock(&kosdma_chunks_lock);
@@ -114,18 +136,20 @@ static int kosdma_slot_take(struct kosdma_object *obj)
 {
 	void **slot;
 	int ret;
+	u32 nr;
 
 	for (;;) {
 		spin_lock(&kosdma_slots_lock);
-		slot = kosdma_free_slot;
+		slot = kosdma_slot_get();
 		if (slot) {
-			kosdma_free_slot = (void **)((unsigned long)*slot & ~KOSDMA_SLOT_FREE);
 			*slot = obj;
+			kosdma_nr_used++;
 		}
+		nr = kosdma_nr_chunks;
 		spin_unlock(&kosdma_slots_lock);
 		if (slot)
 			break;
-		ret = kosdma_slots_grow();
+		ret = kosdma_slots_grow(nr);
 		if (ret)
 			return ret;
 	}

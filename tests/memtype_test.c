@@ -8,7 +8,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/utsname.h>
 #include <unistd.h>
 
 #include "harness.h"
@@ -536,18 +535,6 @@ FIXTURE_VARIANT(large)
 FIXTURE_VARIANT_ADD(large, first) { .n = 0 };
 FIXTURE_VARIANT_ADD(large, second) { .n = 1 };
 
-/* From this kernel on, maps of device memory have huge entries. */
-static enum pagetype_level level_expected(void)
-{
-	struct utsname name;
-	int major, minor;
-
-	ASSERT_EQ(0, uname(&name));
-	if (sscanf(name.release, "%d.%d", &major, &minor) != 2)
-		SKIP("\"%s\" is no release", name.release);
-	return major > 6 || (major == 6 && minor >= 12) ? LEVEL_2M : LEVEL_4K;
-}
-
 static void large_map(struct fixture_data_large *self, uint32_t attr)
 {
 	void *addr;
@@ -590,10 +577,10 @@ TEST_F(large, bar_is_mapped_at_once_with_large_entries_where_the_kernel_can)
 		for (size_t at = 0; at < self->size; at += self->size / 16) {
 			struct pagetype page = pagetype_of(self->addr + at);
 
-			EXPECT_EQ(level_expected(), page.level);
+			EXPECT_EQ(LEVEL_2M, page.level);
 			EXPECT_STREQ(t->type, page.type);
 		}
-		EXPECT_EQ(level_expected(),
+		EXPECT_EQ(LEVEL_2M,
 			  pagetype_of(self->addr + self->size - 1).level);
 		EXPECT_EQ(0, probe_read(self->addr));
 		EXPECT_EQ(0, probe_write(self->addr + self->size - 1));
@@ -625,7 +612,6 @@ TEST_F(large, parts_have_large_entries_where_they_fit)
 		{ PAGE, MiB(6), MiB(2) - PAGE, MiB(4) },
 		{ MiB(4) - PAGE, MiB(2) + PAGE, PAGE, MiB(2) },
 	};
-	enum pagetype_level huge = level_expected();
 
 	EXPECT_OK(KnHandleClose(self->region));
 	for (size_t i = 0; i < ARRAY_SIZE(parts); i++) {
@@ -639,7 +625,7 @@ TEST_F(large, parts_have_large_entries_where_they_fit)
 			EXPECT_EQ(at >= parts[i].first &&
 						  at - parts[i].first <
 							  parts[i].large ?
-					  huge :
+					  LEVEL_2M :
 					  LEVEL_4K,
 				  page.level);
 			EXPECT_STREQ("WC", page.type);
