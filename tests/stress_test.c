@@ -491,6 +491,9 @@ static Retcode call_send(void)
 	Retcode rc = KosHandleSend(common.sock[0], common.buffer,
 				   OCAP_DMA_FULL);
 
+	/* The copy that it sends may have the number that the other thread closes again. */
+	if (rc == rcTransferError)
+		return rcResourceNotFound;
 	if (rc != rcOk)
 		return rc;
 	/* The other thread may have taken it. */
