@@ -7,6 +7,7 @@
  */
 #include <linux/dma-mapping.h>
 #include <linux/highmem.h>
+#include <linux/memcontrol.h>
 #include <linux/module.h>
 #include <linux/slab.h>
 #include <linux/swap.h>
@@ -112,6 +113,26 @@ static struct page *kosdma_block_alloc_contig(unsigned int order, u32 attr)
 }
 
 /*
+ * Who refused: the cgroup, or is memory short? The counters say it. To try again
+ * without a charge would not: others free memory in between.
+ */
+static bool kosdma_cgroup_has_no_room(unsigned long npages)
+{
+	bool full = false;
+#ifdef CONFIG_MEMCG
+	struct mem_cgroup *memcg;
+
+	if (mem_cgroup_disabled())
+		return false;
+	rcu_read_lock();
+	for (memcg = mem_cgroup_from_task(current); memcg && !full; memcg = parent_mem_cgroup(memcg))
+		full = page_counter_read(&memcg->memory) + npages > READ_ONCE(memcg->memory.max);
+	rcu_read_unlock();
+#endif
+	return full;
+}
+
+/*
  * One block of @max pages-log2 or as much less as it takes, but no less than
  * @min. Never invokes the OOM killer.
  */
@@ -132,13 +153,7 @@ static struct page *kosdma_block_alloc(unsigned int min, unsigned int max, u32 a
 	page = alloc_pages(gfp | __GFP_RETRY_MAYFAIL, min);
 	if (page)
 		return page;
-
-	/* Who refused: the cgroup, or is memory short? */
-	page = alloc_pages((gfp & ~(__GFP_ACCOUNT | __GFP_ZERO)) | __GFP_RETRY_MAYFAIL, min);
-	if (!page)
-		return ERR_PTR(-ENOMEM);
-	__free_pages(page, min);
-	return ERR_PTR(-EDQUOT);
+	return ERR_PTR(kosdma_cgroup_has_no_room(1UL << min) ? -EDQUOT : -ENOMEM);
 }
 
 /* The table of @nents blocks, from the list, in its order. */

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mount.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -695,7 +696,8 @@ TEST_F(buffer, no_descriptor_left_is_a_limit)
 	}
 }
 
-TEST_F_TIMEOUT(buffer, real_shortage_is_no_quota_and_kills_nobody, 300)
+/* Where the kernel's own memory is at least 16 MiB. */
+static void expect_shortage(void)
 {
 	size_t ram = (size_t)probe_meminfo("MemTotal") << 10;
 
@@ -703,6 +705,35 @@ TEST_F_TIMEOUT(buffer, real_shortage_is_no_quota_and_kills_nobody, 300)
 		SKIP("would take all memory of a large machine");
 	expect_create(rcOutOfMemory, 0, (ram - MiB(16)) & ~(PAGE_SIZE - 1), 0);
 	EXPECT_OK(KnHandleClose(buffer_create(0, MiB(64), 0)));
+}
+
+TEST_F_TIMEOUT(buffer, real_shortage_is_no_quota_and_kills_nobody, 300)
+{
+	expect_shortage();
+}
+
+/* When memory is short, another process gives its own back, page after page. */
+TEST_F_TIMEOUT(buffer, shortage_is_no_quota_while_others_free_memory, 300)
+{
+	const size_t size = MiB(128);
+	char *memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	pid_t pid;
+
+	ASSERT_NE(MAP_FAILED, memory);
+	pid = test_fork();
+	if (!pid) {
+		/* Until that, the pages are shared with the parent as well. */
+		for (int ms = 0; ms < 60000 && probe_meminfo("MemFree") > 100000;
+		     ms++)
+			usleep(1000);
+		for (size_t i = 0; i < size; i += PAGE_SIZE)
+			madvise(memory + i, PAGE_SIZE, MADV_DONTNEED);
+		test_child_exit();
+	}
+	ASSERT_ERRNO(0, munmap(memory, size));
+	expect_shortage();
+	test_wait(pid);
 }
 
 /* ---- the number of objects ---- */
