@@ -10,6 +10,7 @@
  * A user is charged for objects and for memory.
  */
 #include <linux/capability.h>
+#include <linux/delay.h>
 #include <linux/hashtable.h>
 #include <linux/module.h>
 #include <linux/moduleparam.h>
@@ -18,6 +19,7 @@
 #include <linux/slab.h>
 #include <linux/user_namespace.h>
 
+#include "inject.h"
 #include "kosdma.h"
 #include "trace.h"
 
@@ -229,6 +231,8 @@ static void kosdma_process_teardown(struct work_struct *work)
 	struct kosdma_process *process = container_of(work, struct kosdma_process, teardown);
 	struct kosdma_domain *automatic;
 
+	if (kosdma_inject(teardown_ms))
+		msleep(kosdma_inject(teardown_ms));
 	mutex_lock(&process->lock);
 	while (!list_empty(&process->mappings)) {
 		struct kosdma_mapping *mapping = list_first_entry(&process->mappings,
