@@ -26,11 +26,6 @@
 #include "kosdma.h"
 #include "trace.h"
 
-static DEFINE_MUTEX(kosdma_quarantine_lock);	/* leaf: guards what follows */
-static LIST_HEAD(kosdma_quarantine);		/* by kosdma_access::domain_node */
-static LIST_HEAD(kosdma_suspects);		/* by kosdma_device::suspect_node */
-static unsigned long kosdma_quarantined;	/* pages */
-
 /* --- addresses -------------------------------------------------------------- */
 
 /* Page sizes that every hardware domain of the domain has. */
@@ -340,23 +335,8 @@ void kosdma_access_settle(struct kosdma_domain *domain, struct list_head *done)
 		return;
 	}
 	list_for_each_entry_safe(access, next, &domain->lingering, domain_node) {
-		/* What several may still write is given back when nobody is suspect any more. */
-		if (!domain->unquiet_more) {
-			kref_get(&unquiet->ref);
-			access->suspect = unquiet;
-		}
-		__module_get(THIS_MODULE);
-		pci_warn(unquiet->pdev, "may still write: %lu pages quarantined\n",
-			 access->buffer->npages);
-		trace_quarantine_add(access);
-		mutex_lock(&kosdma_quarantine_lock);
-		list_move_tail(&access->domain_node, &kosdma_quarantine);
-		access->quarantined = true;
-		kosdma_quarantined += access->buffer->npages;
-		mutex_unlock(&kosdma_quarantine_lock);
-		kosdma_event_pages(KOSDMA_NL_EVENT_QUARANTINE,
-				   access->suspect ? access->suspect->address : KOSDMA_NO_ADDRESS,
-				   access->buffer->npages);
+		if (!kosdma_quarantine_add(access, unquiet, domain->unquiet_more))
+			list_move_tail(&access->domain_node, done);
 	}
 }
 
@@ -374,160 +354,6 @@ void kosdma_access_release(struct list_head *done)
 	}
 }
 
-/**
- * kosdma_quarantine_suspect() - a device may still write where it could
- * @dev: is in no domain that would cut it off
- */
-void kosdma_quarantine_suspect(struct kosdma_device *dev)
-{
-	mutex_lock(&kosdma_quarantine_lock);
-	if (!dev->suspect) {
-		dev->suspect = true;
-		kref_get(&dev->ref);
-		list_add_tail(&dev->suspect_node, &kosdma_suspects);
-	}
-	mutex_unlock(&kosdma_quarantine_lock);
-}
-
-/* Is a device suspect (NULL: is any)? */
-bool kosdma_quarantine_is_suspect(struct kosdma_device *dev)
-{
-	bool suspect;
-
-	mutex_lock(&kosdma_quarantine_lock);
-	suspect = dev ? dev->suspect : !list_empty(&kosdma_suspects);
-	mutex_unlock(&kosdma_quarantine_lock);
-	return suspect;
-}
-
-/* Whose pages are released: a function, by whatever was bound to it, or an address, or all. */
-struct kosdma_release {
-	struct pci_dev *pdev;
-	u32 address;
-};
-
-static bool kosdma_release_matches(const struct kosdma_release *release,
-				   const struct kosdma_device *dev)
-{
-	if (release->pdev)
-		return dev->pdev == release->pdev;
-	return release->address == KOSDMA_NO_ADDRESS || dev->address == release->address;
-}
-
-/* A suspect that is one no longer, with the list's reference, or NULL. */
-static struct kosdma_device *kosdma_quarantine_clear(const struct kosdma_release *release)
-{
-	struct kosdma_device *dev, *found = NULL;
-
-	mutex_lock(&kosdma_quarantine_lock);
-	list_for_each_entry(dev, &kosdma_suspects, suspect_node) {
-		if (kosdma_release_matches(release, dev)) {
-			dev->suspect = false;
-			list_del_init(&dev->suspect_node);
-			found = dev;
-			break;
-		}
-	}
-	mutex_unlock(&kosdma_quarantine_lock);
-	return found;
-}
-
-/* Returns how many devices were suspect; @pages gets what was freed. */
-static unsigned int kosdma_quarantine_free(const struct kosdma_release *release, u64 *pages)
-{
-	struct kosdma_access *access, *next;
-	struct kosdma_device *dev;
-	unsigned int cleared = 0;
-	u32 address = release->address;
-	LIST_HEAD(done);
-
-	*pages = 0;
-	while ((dev = kosdma_quarantine_clear(release))) {
-		if (release->pdev)
-			address = dev->address;
-		cleared++;
-		kosdma_device_put(dev);
-	}
-	if (!cleared && !READ_ONCE(kosdma_quarantined))
-		return 0;
-
-	mutex_lock(&kosdma_quarantine_lock);
-	list_for_each_entry_safe(access, next, &kosdma_quarantine, domain_node) {
-		const struct kosdma_device *suspect = access->suspect;
-
-		if (suspect ? !suspect->suspect && kosdma_release_matches(release, suspect) :
-			      list_empty(&kosdma_suspects)) {
-			list_move_tail(&access->domain_node, &done);
-			access->quarantined = false;
-			kosdma_quarantined -= access->buffer->npages;
-			*pages += access->buffer->npages;
-		}
-	}
-	mutex_unlock(&kosdma_quarantine_lock);
-
-	list_for_each_entry(access, &done, domain_node) {
-		trace_quarantine_release(access);
-		if (access->suspect)
-			kosdma_device_put(access->suspect);
-		access->suspect = NULL;
-		module_put(THIS_MODULE);
-	}
-	kosdma_access_release(&done);
-	if (*pages)
-		kosdma_event_pages(KOSDMA_NL_EVENT_RELEASE, address, *pages);
-	return cleared;
-}
-
-/**
- * kosdma_quarantine_release() - a device is quiet, or gone: free what it kept
- * @pdev: the function; also by what was bound to it earlier
- */
-void kosdma_quarantine_release(struct pci_dev *pdev)
-{
-	struct kosdma_release release = { .pdev = pdev, .address = KOSDMA_NO_ADDRESS };
-	u64 pages;
-
-	kosdma_quarantine_free(&release, &pages);
-}
-
-/**
- * kosdma_quarantine_release_address() - the administrator says that a device is quiet
- * @address: of the function, which may be gone; KOSDMA_NO_ADDRESS: all are
- * @pages: gets how many were freed; those that another one may write stay
- *
- * Return: 0, or -ENOENT if it is not suspect and has kept nothing.
- */
-int kosdma_quarantine_release_address(u32 address, u64 *pages)
-{
-	struct kosdma_release release = { .address = address };
-
-	return kosdma_quarantine_free(&release, pages) || *pages ? 0 : -ENOENT;
-}
-
-/**
- * kosdma_quarantine_look() - is an access in quarantine?
- * @access: with a reference of the caller's
- * @suspect: gets the address of the device that may still write, or
- *	KOSDMA_NO_ADDRESS if there are several
- */
-bool kosdma_quarantine_look(struct kosdma_access *access, u32 *suspect)
-{
-	bool quarantined;
-
-	mutex_lock(&kosdma_quarantine_lock);
-	quarantined = access->quarantined;
-	if (quarantined)
-		*suspect = access->suspect ? access->suspect->address : KOSDMA_NO_ADDRESS;
-	mutex_unlock(&kosdma_quarantine_lock);
-	return quarantined;
-}
-
-/* Pages that are in quarantine now. */
-unsigned long kosdma_quarantine_pages(void)
-{
-	return READ_ONCE(kosdma_quarantined);
-}
-
 /* Nothing to end yet. */
 void kosdma_ending_init(struct kosdma_ending *ending, enum kosdma_end how)
 {
@@ -538,7 +364,7 @@ void kosdma_ending_init(struct kosdma_ending *ending, enum kosdma_end how)
 }
 
 /* With its domain locked. Has it ended already, it was flushed before that lock was let go. */
-static void kosdma_ending_add_locked(struct kosdma_ending *ending, struct kosdma_access *access)
+static bool kosdma_ending_add_locked(struct kosdma_ending *ending, struct kosdma_access *access)
 {
 	struct kosdma_domain *domain = access->domain;
 	struct kosdma_buffer *buffer = access->buffer;
@@ -546,7 +372,7 @@ static void kosdma_ending_add_locked(struct kosdma_ending *ending, struct kosdma
 
 	lockdep_assert_held(&domain->lock);
 	if (access->done)
-		return;
+		return false;
 	written = access->reached && (access->placed || kosdma_domain_unquiet(domain));
 	access->done = true;
 	if (access->placed)
@@ -562,17 +388,20 @@ static void kosdma_ending_add_locked(struct kosdma_ending *ending, struct kosdma
 		kosdma_access_keep(access);
 		kosdma_access_settle(domain, &ending->released);
 	}
+	return true;
 }
 
 /**
  * kosdma_ending_add() - close an access, together with others
  * @ending: locks the domain of the access, if it is not locked already; those of
  *	another domain are finished first
- * @access: its process is the caller, or dead
+ * @access: any
  *
  * Called with no other lock. Never touches the device.
+ *
+ * Return: false if it has ended already, or somebody else is at it.
  */
-void kosdma_ending_add(struct kosdma_ending *ending, struct kosdma_access *access)
+bool kosdma_ending_add(struct kosdma_ending *ending, struct kosdma_access *access)
 {
 	if (ending->domain != access->domain) {
 		kosdma_ending_finish(ending);
@@ -580,7 +409,7 @@ void kosdma_ending_add(struct kosdma_ending *ending, struct kosdma_access *acces
 		mutex_lock(&access->domain->lock);
 		ending->domain = access->domain;
 	}
-	kosdma_ending_add_locked(ending, access);
+	return kosdma_ending_add_locked(ending, access);
 }
 
 /**

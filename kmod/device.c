@@ -107,6 +107,33 @@ void kosdma_group_put(struct kosdma_group *group)
 	kref_put_mutex(&group->ref, kosdma_group_free, &kosdma_devices_lock);
 }
 
+/* What we know an IOMMU group by, with a reference, or NULL; devices without IOMMU share none. */
+static struct kosdma_group *kosdma_group_find_locked(struct iommu_group *iommu)
+{
+	struct kosdma_group *group;
+
+	lockdep_assert_held(&kosdma_devices_lock);
+	if (!iommu)
+		return NULL;
+	list_for_each_entry(group, &kosdma_groups, node) {
+		if (group->iommu == iommu) {
+			kref_get(&group->ref);
+			return group;
+		}
+	}
+	return NULL;
+}
+
+static struct kosdma_group *kosdma_group_find(struct iommu_group *iommu)
+{
+	struct kosdma_group *group;
+
+	mutex_lock(&kosdma_devices_lock);
+	group = kosdma_group_find_locked(iommu);
+	mutex_unlock(&kosdma_devices_lock);
+	return group;
+}
+
 static void kosdma_device_free(struct kref *ref)
 {
 	struct kosdma_device *dev = container_of(ref, struct kosdma_device, ref);
@@ -151,13 +178,16 @@ struct pci_dev *kosdma_pci_dev_get(u32 address)
 	return pci_get_domain_bus_and_slot(address >> 16, address >> 8 & 0xff, address & 0xff);
 }
 
-/* The address of a function, if it has one: a segment that the kernel made up is too long. */
+/*
+ * The address of a function, if it has one: a segment that the kernel made up is
+ * too long, and the last function of the last segment has that of none.
+ */
 bool kosdma_pci_address(struct pci_dev *pdev, u32 *address)
 {
 	if (pci_domain_nr(pdev->bus) > U16_MAX)
 		return false;
 	*address = (u32)pci_domain_nr(pdev->bus) << 16 | pci_dev_id(pdev);
-	return true;
+	return *address != KOSDMA_NO_ADDRESS;
 }
 
 /* The function's device, with a reference, or NULL if kosdma is not bound to it. */
@@ -711,32 +741,28 @@ static void kosdma_why_group(struct kosdma_why *why, struct iommu_group *iommu, 
 		why->tell(&reason, why->data);
 }
 
-/* What is in the way of a device that kosdma has. Returns whether somebody holds its group. */
-static bool kosdma_why_bound(struct kosdma_why *why, struct kosdma_device *dev)
+/* Who has claimed a group through us; @dev, or NULL, is the device. Returns whether somebody has. */
+static bool kosdma_why_held(struct kosdma_why *why, struct kosdma_group *group,
+			    const struct kosdma_device *dev)
 {
-	struct kosdma_reason reason = { .obstacle = KOSDMA_NL_OBSTACLE_GRANT };
-	struct kosdma_group *group = dev->group;
 	struct kosdma_process *holder;
-	bool held;
 
-	if (kosdma_device_forbidden(dev, &reason.address))
-		why->tell(&reason, why->data);
 	mutex_lock(&group->lock);
 	holder = group->holder;
-	held = holder;
 	/* Whoever attaches waits for the teardown of a dead holder. */
-	if (held && (dev->attached || !kosdma_process_is_current(holder)) &&
+	if (holder && ((dev && dev->attached) || !kosdma_process_is_current(holder)) &&
 	    !READ_ONCE(holder->dead)) {
-		reason = (struct kosdma_reason) {
+		struct kosdma_reason reason = {
 			.obstacle = KOSDMA_NL_OBSTACLE_HELD,
 			.address = why->address,
 			.pid = holder->pid,
 			.uid = holder->uid,
 		};
+
 		why->tell(&reason, why->data);
 	}
 	mutex_unlock(&group->lock);
-	return held;
+	return holder;
 }
 
 /* What is in the way of a function that kosdma does not have: its @driver, or that it has none. */
@@ -774,6 +800,8 @@ int kosdma_device_why(u32 address, kosdma_reason_fn *tell, void *data)
 	struct kosdma_why why = { .tell = tell, .data = data, .address = address };
 	struct kosdma_device *dev;
 	char driver[KOSDMA_NAME_LEN];
+	struct kosdma_reason reason = { .obstacle = KOSDMA_NL_OBSTACLE_GRANT };
+	struct kosdma_group *group;
 	struct iommu_group *iommu;
 	bool held = false;
 	int obstacle;
@@ -783,13 +811,18 @@ int kosdma_device_why(u32 address, kosdma_reason_fn *tell, void *data)
 		return -ENODEV;
 	kosdma_driver_name(why.pdev, driver);
 	dev = kosdma_device_find_of(why.pdev);
-	if (dev) {
-		held = kosdma_why_bound(&why, dev);
-		kosdma_device_put(dev);
-	} else {
+	if (!dev)
 		kosdma_why_unbound(&why, driver);
-	}
+	else if (kosdma_device_forbidden(dev, &reason.address))
+		tell(&reason, data);
 	iommu = iommu_group_get(&why.pdev->dev);
+	group = dev ? dev->group : kosdma_group_find(iommu);
+	if (group)
+		held = kosdma_why_held(&why, group, dev);
+	if (dev)
+		kosdma_device_put(dev);
+	else if (group)
+		kosdma_group_put(group);
 	if (iommu) {
 		kosdma_why_group(&why, iommu, held);
 		iommu_group_put(iommu);
@@ -973,12 +1006,9 @@ static struct kosdma_group *kosdma_group_get_for(struct pci_dev *pdev)
 	iommu = iommu_group_get(&pdev->dev);
 
 	mutex_lock(&kosdma_devices_lock);
-	list_for_each_entry(group, &kosdma_groups, node) {
-		if (iommu && group->iommu == iommu) {
-			kref_get(&group->ref);
-			goto found;
-		}
-	}
+	group = kosdma_group_find_locked(iommu);
+	if (group)
+		goto found;
 	group = new;
 	new = NULL;
 	kref_init(&group->ref);
@@ -1024,11 +1054,12 @@ static int kosdma_pci_probe(struct pci_dev *pdev, const struct pci_device_id *id
 	mutex_unlock(&dev->group->lock);
 	mutex_lock(&kosdma_devices_lock);
 	ret = xa_insert(&kosdma_devices, dev->address, dev, GFP_KERNEL);
-	mutex_unlock(&kosdma_devices_lock);
-	if (!ret) {
+	/* Before somebody attaches it. */
+	if (!ret)
 		kosdma_event_device(KOSDMA_NL_EVENT_BIND, address, NULL, 0);
+	mutex_unlock(&kosdma_devices_lock);
+	if (!ret)
 		return 0;
-	}
 
 	mutex_lock(&dev->group->lock);
 	list_del(&dev->member_node);

@@ -95,12 +95,11 @@ static int kosdma_fill_mapping(struct sk_buff *skb, const struct kosdma_viewer *
 			       struct kosdma_object *obj)
 {
 	struct kosdma_mapping *mapping = to_mapping(obj);
-	u64 addr = mapping->base + (mapping->flags & KOSDMA_MAP_LOW_GUARD ? PAGE_SIZE : 0);
 
 	if (kosdma_put_object(skb, viewer, obj, kosdma_object_state(obj)) ||
 	    nla_put_u32(skb, KOSDMA_A_MAPPING_SOURCE, mapping->use.obj->sid) ||
 	    nla_put_u32(skb, KOSDMA_A_MAPPING_SOURCE_TYPE, mapping->use.obj->ops->type) ||
-	    kosdma_put_u64(skb, KOSDMA_A_MAPPING_ADDRESS, addr) ||
+	    kosdma_put_u64(skb, KOSDMA_A_MAPPING_ADDRESS, kosdma_mapping_start(mapping)) ||
 	    kosdma_put_u64(skb, KOSDMA_A_MAPPING_OFFSET, mapping->offset) ||
 	    kosdma_put_u64(skb, KOSDMA_A_MAPPING_LENGTH, mapping->length) ||
 	    nla_put_u32(skb, KOSDMA_A_MAPPING_FLAGS, mapping->flags) ||
@@ -326,6 +325,8 @@ static int kosdma_dump_objects(struct sk_buff *skb, struct netlink_callback *cb,
 		if (!ret)
 			dump->sid = sid;
 		cond_resched();
+		if (!ret && fatal_signal_pending(current))
+			ret = -EINTR;
 	}
 	/* An object that fits into no message ends the dump. */
 	return skb->len ?: ret;
@@ -453,6 +454,8 @@ int kosdma_nl_handle_get_dumpit(struct sk_buff *skb, struct netlink_callback *cb
 		}
 		ret = kosdma_handle_walk(cursor, kosdma_dump_handle, &to);
 		cond_resched();
+		if (!ret && fatal_signal_pending(current))
+			ret = -EINTR;
 	}
 	return skb->len ?: ret;
 }

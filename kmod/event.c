@@ -209,7 +209,7 @@ void kosdma_event_device(u32 kind, u32 address, struct kosdma_process *process, 
 /**
  * kosdma_event_refuse() - the caller was refused a device or registers
  * @address: the function, or KOSDMA_NO_ADDRESS
- * @error: errno, positive
+ * @error: errno, positive; the caller's signal is none
  */
 void kosdma_event_refuse(u32 address, int error)
 {
@@ -221,6 +221,8 @@ void kosdma_event_refuse(u32 address, int error)
 		.error = error,
 	};
 
+	if (error == ERESTARTNOINTR)
+		return;
 	kosdma_stat_add(KOSDMA_STAT_REFUSALS, 1);
 	if (__ratelimit(&kosdma_refusals_limit))
 		kosdma_event_keep(&event);

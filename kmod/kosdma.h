@@ -12,8 +12,8 @@
  *           kosdma_object::tree
  *
  * Leaves, taken below any of them: the claim table (mmio.c), the device table
- * (device.c), the grants (grant.c), the quarantine (access.c), the user table
- * (process.c), the table of objects (handle.c), the events kept (event.c).
+ * (device.c), the grants (grant.c), the quarantine (quarantine.c), the user table
+ * (process.c), the table of objects (object.c), the events kept (event.c).
  * Apart from them: mmap_lock > kosdma_mapping::rwsem (leaf).
  *
  * Two counts, never mixed. kosdma_object::ref keeps memory alive.
@@ -172,7 +172,7 @@ void kosdma_event_init(void);
 void kosdma_event_start(void);
 void kosdma_event_stop(void);
 
-/* --- handle.c: objects and handles -------------------------------------- */
+/* --- object.c, handle.c: objects and their handles ----------------------- */
 
 /* Why an object ended, and what its handle answers from then on. */
 enum kosdma_end {
@@ -265,6 +265,7 @@ struct kosdma_handle {
  * @uid: its effective user then, who may see it; immutable
  * @listed: it is complete, and those who may see it do; set once
  * @ended: an enum kosdma_end, see kosdma_object_set_ended()
+ * @told: those who listen know that it has ended
  * @tree: guards @reach, @ending, @handles and the tree fields of its handles
  * @reach: open unrevoked handles + uses + pins
  * @ending: uses that a revoke has marked and that have not ended yet
@@ -284,6 +285,7 @@ struct kosdma_object {
 	kuid_t uid;
 	bool listed;
 	int ended;
+	bool told;
 	struct mutex tree;	/* guards what follows */
 	unsigned int reach;
 	struct list_head ending;
@@ -319,6 +321,9 @@ void kosdma_object_set_ended(struct kosdma_object *obj, enum kosdma_end how);
 void kosdma_object_set_events(struct kosdma_object *obj, __poll_t events);
 void kosdma_object_pin(struct kosdma_object *obj);
 void kosdma_object_unpin(struct kosdma_object *obj);
+bool kosdma_object_unreach_locked(struct kosdma_object *obj);
+void kosdma_object_end(struct kosdma_object *obj);
+void kosdma_object_exit(void);
 
 static inline struct kosdma_object *kosdma_object_get(struct kosdma_object *obj)
 {
@@ -375,7 +380,6 @@ int kosdma_ioctl_handle_revoke(struct kosdma_ucmd *ucmd);
 int kosdma_ioctl_handle_copy(struct kosdma_ucmd *ucmd);
 int kosdma_ioctl_handle_info(struct kosdma_ucmd *ucmd);
 int kosdma_ioctl_badge_create(struct kosdma_ucmd *ucmd);
-void kosdma_handle_exit(void);
 
 /* --- process.c: processes and users ------------------------------------- */
 
@@ -585,6 +589,7 @@ static inline struct kosdma_mapping *to_mapping(struct kosdma_object *obj)
 	return container_of(obj, struct kosdma_mapping, obj);
 }
 
+unsigned long kosdma_mapping_start(const struct kosdma_mapping *mapping);
 void kosdma_mapping_revoke(struct kosdma_mapping *mapping, enum kosdma_end how);
 void kosdma_mapping_end(struct kosdma_mapping *mapping, enum kosdma_end how);
 int kosdma_ioctl_buffer_map(struct kosdma_ucmd *ucmd);
@@ -750,20 +755,24 @@ int kosdma_access_map_device(struct kosdma_access *access, struct kosdma_device 
 void kosdma_access_unmap_device(struct kosdma_access *access, struct kosdma_device *dev);
 u64 kosdma_access_last(const struct kosdma_access *access);
 void kosdma_ending_init(struct kosdma_ending *ending, enum kosdma_end how);
-void kosdma_ending_add(struct kosdma_ending *ending, struct kosdma_access *access);
+bool kosdma_ending_add(struct kosdma_ending *ending, struct kosdma_access *access);
 void kosdma_ending_finish(struct kosdma_ending *ending);
 void kosdma_access_end(struct kosdma_access *access, enum kosdma_end how);
 void kosdma_access_settle(struct kosdma_domain *domain, struct list_head *done);
 void kosdma_access_release(struct list_head *done);
+int kosdma_ioctl_access_begin(struct kosdma_ucmd *ucmd);
+int kosdma_ioctl_access_begin_many(struct kosdma_ucmd *ucmd);
+int kosdma_ioctl_access_info(struct kosdma_ucmd *ucmd);
+
+/* --- quarantine.c --------------------------------------------------------- */
+
 void kosdma_quarantine_suspect(struct kosdma_device *dev);
 bool kosdma_quarantine_is_suspect(struct kosdma_device *dev);
+bool kosdma_quarantine_add(struct kosdma_access *access, struct kosdma_device *suspect, bool more);
 void kosdma_quarantine_release(struct pci_dev *pdev);
 int kosdma_quarantine_release_address(u32 address, u64 *pages);
 bool kosdma_quarantine_look(struct kosdma_access *access, u32 *suspect);
 unsigned long kosdma_quarantine_pages(void);
-int kosdma_ioctl_access_begin(struct kosdma_ucmd *ucmd);
-int kosdma_ioctl_access_begin_many(struct kosdma_ucmd *ucmd);
-int kosdma_ioctl_access_info(struct kosdma_ucmd *ucmd);
 
 /* --- device.c ------------------------------------------------------------ */
 

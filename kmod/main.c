@@ -64,7 +64,7 @@ static void __exit kosdma_exit(void)
 	kosdma_process_exit();
 	kosdma_device_exit();
 	kosdma_grant_exit();
-	kosdma_handle_exit();
+	kosdma_object_exit();
 	kosdma_coverage_tell();
 }
 

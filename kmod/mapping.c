@@ -130,7 +130,7 @@ static u64 kosdma_mapping_pos(struct kosdma_mapping *mapping)
 }
 
 /* Where the mapping's first usable byte is. */
-static unsigned long kosdma_mapping_start(struct kosdma_mapping *mapping)
+unsigned long kosdma_mapping_start(const struct kosdma_mapping *mapping)
 {
 	return mapping->base + (mapping->flags & KOSDMA_MAP_LOW_GUARD ? PAGE_SIZE : 0);
 }

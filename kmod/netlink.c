@@ -545,6 +545,9 @@ int kosdma_nl_quarantine_release_doit(struct sk_buff *skb, struct genl_info *inf
 
 int kosdma_nl_stats_get_doit(struct sk_buff *skb, struct genl_info *info)
 {
+	/* In this order: what is made and freed meanwhile counts as made. */
+	u64 freed = kosdma_stat_read(KOSDMA_STAT_HANDLES_FREED);
+	u64 made = kosdma_stat_read(KOSDMA_STAT_HANDLES_MADE);
 	const struct {
 		int attr;
 		u64 value;
@@ -558,8 +561,7 @@ int kosdma_nl_stats_get_doit(struct sk_buff *skb, struct genl_info *info)
 		{ KOSDMA_A_STATS_ACCESSES, kosdma_object_count(KOSDMA_HANDLE_ACCESS) },
 		{ KOSDMA_A_STATS_DOMAINS, kosdma_object_count(KOSDMA_HANDLE_DOMAIN) },
 		{ KOSDMA_A_STATS_REGIONS, kosdma_object_count(KOSDMA_HANDLE_REGION) },
-		{ KOSDMA_A_STATS_HANDLES, kosdma_stat_read(KOSDMA_STAT_HANDLES_MADE) -
-						  kosdma_stat_read(KOSDMA_STAT_HANDLES_FREED) },
+		{ KOSDMA_A_STATS_HANDLES, made - min(made, freed) },
 		{ KOSDMA_A_STATS_MAPS, kosdma_stat_read(KOSDMA_STAT_MAPS) },
 		{ KOSDMA_A_STATS_BEGINS, kosdma_stat_read(KOSDMA_STAT_BEGINS) },
 		{ KOSDMA_A_STATS_PLACES, kosdma_stat_read(KOSDMA_STAT_PLACES) },

@@ -20,12 +20,10 @@
 #ifndef KOSDMA_TRACE_ONCE
 #define KOSDMA_TRACE_ONCE
 
-/* For devices that are none, or several. */
-#define KOSDMA_TRACE_NO_DEVICE U32_MAX
-
+/* For devices that are none, or several, what no device has. */
 static inline u32 kosdma_trace_device(const struct kosdma_device *dev)
 {
-	return dev ? dev->address : KOSDMA_TRACE_NO_DEVICE;
+	return dev ? dev->address : KOSDMA_NO_ADDRESS;
 }
 
 static inline u32 kosdma_trace_sid(const struct kosdma_object *obj)
@@ -79,6 +77,8 @@ TRACE_DEFINE_ENUM(KOSDMA_CMD_HANDLE_COPY);
 TRACE_DEFINE_ENUM(KOSDMA_CMD_HANDLE_INFO);
 TRACE_DEFINE_ENUM(KOSDMA_CMD_BADGE_CREATE);
 TRACE_DEFINE_ENUM(KOSDMA_CMD_DEVICE_INFO);
+TRACE_DEFINE_ENUM(KOSDMA_CMD_ACCESS_BEGIN_MANY);
+TRACE_DEFINE_ENUM(KOSDMA_CMD_HANDLE_CLOSE_MANY);
 
 #define kosdma_trace_command(nr)							\
 	__print_symbolic(nr, { KOSDMA_CMD_INFO, "INFO" },				\
@@ -98,7 +98,9 @@ TRACE_DEFINE_ENUM(KOSDMA_CMD_DEVICE_INFO);
 			 { KOSDMA_CMD_HANDLE_COPY, "HANDLE_COPY" },			\
 			 { KOSDMA_CMD_HANDLE_INFO, "HANDLE_INFO" },			\
 			 { KOSDMA_CMD_BADGE_CREATE, "BADGE_CREATE" },			\
-			 { KOSDMA_CMD_DEVICE_INFO, "DEVICE_INFO" })
+			 { KOSDMA_CMD_DEVICE_INFO, "DEVICE_INFO" },			\
+			 { KOSDMA_CMD_ACCESS_BEGIN_MANY, "ACCESS_BEGIN_MANY" },		\
+			 { KOSDMA_CMD_HANDLE_CLOSE_MANY, "HANDLE_CLOSE_MANY" })
 
 /* --- buffers -------------------------------------------------------------- */
 

@@ -10,10 +10,12 @@
  * domains that these belong to. Each inline or proctype follows the C function
  * named in the comment before it, step by step; `run' checks that those exist.
  *
+ *   object.c	reach, pins
  *   handle.c	the tree: create, lookup, use_add, mark, end_marked, use_del,
- *		release, reap, reach, pins; close, revoke, copy
+ *		release, reap; close, revoke, copy
  *   mapping.c	finish, place, populate, fault, revoke, end, close
- *   access.c	open, end, place, unplace; keep, settle, release, quarantine
+ *   access.c	open, end, place, unplace; keep, settle, release
+ *   quarantine.c	add, release
  *   domain.c	add, remove, end, end_accesses
  *   buffer.c	use, unuse, end, modify
  *   process.c	die, teardown
