@@ -351,6 +351,33 @@ int kosdma_bar_find(u64 start, u64 last, struct kosdma_bar *found)
 	return ret;
 }
 
+/**
+ * kosdma_range_stays() - is a range where nothing can be unplugged?
+ * @start: first physical address
+ * @last: last physical address, inclusive
+ * @driven: it may be in a BAR
+ *
+ * Under pci_lock_rescan_remove(). Return: whether it is outside all that bridges
+ * forward, and all BARs.
+ */
+bool kosdma_range_stays(u64 start, u64 last, bool driven)
+{
+	struct pci_dev *pdev = NULL;
+	int i;
+
+	for_each_pci_dev(pdev) {
+		for (i = driven ? PCI_BRIDGE_RESOURCES : 0; i < PCI_NUM_RESOURCES; i++) {
+			const struct resource *res = &pdev->resource[i];
+
+			if (kosdma_is_bar(pdev, i) && res->start <= last && res->end >= start) {
+				pci_dev_put(pdev);
+				return false;
+			}
+		}
+	}
+	return true;
+}
+
 /* --- held ------------------------------------------------------------------ */
 
 /* Neither a grant nor privilege lets the caller have the function. */
@@ -413,7 +440,7 @@ int kosdma_device_may_hold(struct kosdma_device *dev)
 	return 0;
 }
 
-/**
+/*
  * kosdma_device_lock_for() - take the device lock for a process
  * @dev: device
  * @process: the calling process
@@ -422,7 +449,7 @@ int kosdma_device_may_hold(struct kosdma_device *dev)
  * nobody does; -EBUSY, -ENODEV, -ETIMEDOUT (the holder died and is not torn
  * down in time).
  */
-int kosdma_device_lock_for(struct kosdma_device *dev, struct kosdma_process *process)
+static int kosdma_device_lock_for(struct kosdma_device *dev, struct kosdma_process *process)
 {
 	struct kosdma_group *group = dev->group;
 	struct kosdma_process *holder;
@@ -447,7 +474,7 @@ int kosdma_device_lock_for(struct kosdma_device *dev, struct kosdma_process *pro
 	return ret;
 }
 
-void kosdma_device_unlock(struct kosdma_device *dev)
+static void kosdma_device_unlock(struct kosdma_device *dev)
 {
 	mutex_unlock(&dev->group->lock);
 }

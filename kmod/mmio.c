@@ -50,9 +50,74 @@ static struct kosdma_process *kosdma_region_dead_mapper(struct kosdma_region *re
 }
 
 /*
- * Claim the region's range. A process that died just now may still have it
- * mapped, and is given the time to let go. @driver is the driver that has the
- * registers, if one is known.
+ * The kernel's entry of a claim is below that of the BAR or bridge that it is in,
+ * and has to go first. So a claim in a BAR of ours is on the list of its device
+ * before the device lock is let go. On success the device is held.
+ */
+static int kosdma_region_claim_device(struct kosdma_region *region,
+				      struct kosdma_claimant *other, struct kosdma_object **owner,
+				      struct kosdma_process **dying)
+{
+	struct kosdma_device *dev = region->dev;
+	struct kosdma_process *process, *holder;
+	int ret;
+
+	process = kosdma_process_current();
+	if (IS_ERR(process))
+		return PTR_ERR(process);
+	mutex_lock(&dev->group->lock);
+	ret = dev->gone ? -ENODEV : kosdma_region_try_claim(region, other, owner);
+	if (ret)
+		goto out;
+	holder = dev->group->holder;
+	if (!holder || holder == process) {
+		ret = kosdma_device_hold(dev, process);
+	} else {
+		ret = -EBUSY;
+		if (READ_ONCE(holder->dead))
+			*dying = kosdma_process_get(holder);
+	}
+	if (ret)
+		kosdma_region_unclaim(region);
+	else
+		list_add_tail(&region->dev_node, &dev->regions);
+out:
+	mutex_unlock(&dev->group->lock);
+	kosdma_process_put(process);
+	return ret;
+}
+
+/*
+ * All other claims have their entry where nothing can be unplugged, if they have
+ * one. @driven: in a BAR of another driver's device, which is refused unless it is
+ * shared with the kernel, even if nobody has claimed the range.
+ */
+static int kosdma_region_claim_raw(struct kosdma_region *region, bool driven,
+				   struct kosdma_claimant *other, struct kosdma_object **owner)
+{
+	bool shared = region->claim.flags & KOSDMA_REGION_K_SHARED;
+	bool refused = driven && !shared;
+	bool entry = !shared || region->tail.range.start;
+	int ret = 0;
+
+	pci_lock_rescan_remove();
+	if (entry && !refused && !kosdma_range_stays(region->start,
+						     region->start + region->length - 1, driven))
+		ret = -EPERM;
+	if (!ret)
+		ret = kosdma_region_try_claim(region, other, owner);
+	if (!ret && refused) {
+		kosdma_region_unclaim(region);
+		ret = -EBUSY;
+	}
+	pci_unlock_rescan_remove();
+	return ret;
+}
+
+/*
+ * Claim the region's range, and hold the device whose BAR it is in. A process
+ * that died just now may still have either, and is given the time to let go.
+ * @driver is the driver that has the registers, if one is known.
  */
 static int kosdma_region_claim(struct kosdma_region *region, const char *driver)
 {
@@ -62,20 +127,23 @@ static int kosdma_region_claim(struct kosdma_region *region, const char *driver)
 	int ret;
 
 	for (;;) {
-		struct kosdma_process *process = NULL;
+		struct kosdma_process *dying = NULL;
 
-		ret = kosdma_region_try_claim(region, &other, &owner);
-		if (ret != -EEXIST)
-			return ret;
-		if (owner) {
-			process = kosdma_region_dead_mapper(to_region(owner));
+		if (region->dev)
+			ret = kosdma_region_claim_device(region, &other, &owner, &dying);
+		else
+			ret = kosdma_region_claim_raw(region, driver[0], &other, &owner);
+		if (ret == -EEXIST && owner) {
+			dying = kosdma_region_dead_mapper(to_region(owner));
 			kosdma_object_put(owner);
 		}
-		if (process) {
-			ret = kosdma_process_wait_gone(process);
-			kosdma_process_put(process);
+		if (dying) {
+			ret = kosdma_process_wait_gone(dying);
+			kosdma_process_put(dying);
 			if (ret)
 				return ret;
+		} else if (ret != -EEXIST) {
+			return ret;
 		} else if (again) {
 			again = false;	/* it may have let go just now */
 		} else {
@@ -137,28 +205,6 @@ static int kosdma_region_check_raw(const struct kosdma_region *region, bool driv
 	    !kosdma_claim_shareable(start, last))
 		return -EPERM;
 	return 0;
-}
-
-/* Hold the device whose BAR the region is in. */
-static int kosdma_region_hold(struct kosdma_region *region)
-{
-	struct kosdma_device *dev = region->dev;
-	struct kosdma_process *process;
-	int ret;
-
-	process = kosdma_process_current();
-	if (IS_ERR(process))
-		return PTR_ERR(process);
-	ret = kosdma_device_lock_for(dev, process);
-	if (ret)
-		goto out;
-	ret = kosdma_device_hold(dev, process);
-	if (!ret)
-		list_add_tail(&region->dev_node, &dev->regions);
-	kosdma_device_unlock(dev);
-out:
-	kosdma_process_put(process);
-	return ret;
 }
 
 /* --- the object -------------------------------------------------------------- */
@@ -368,23 +414,14 @@ int kosdma_ioctl_region_register(struct kosdma_ucmd *ucmd)
 	if (ret)
 		goto err_put;
 	trace_region_create(region);
-	if (region->dev)
-		ret = kosdma_region_hold(region);
-	else if (driver[0] && !(cmd->flags & KOSDMA_REGION_K_SHARED))
-		/* Another driver has the device, even if it has not claimed the range. */
-		ret = -EBUSY;
-	if (ret)
-		goto err_end;
 	ret = kosdma_handle_create(ucmd, &region->obj,
 				   kosdma_region_ops.rights | KOSDMA_RIGHT_TRANSFER |
 					   KOSDMA_RIGHT_COPY | KOSDMA_RIGHT_GET_SID,
 				   NULL, NULL, &cmd->out_handle);
-	if (ret)
-		goto err_end;
-	kosdma_object_put(&region->obj);	/* the handle has its own */
-	return 0;
-
-err_end:
+	if (!ret) {
+		kosdma_object_put(&region->obj);	/* the handle has its own */
+		return 0;
+	}
 	kosdma_region_end(&region->obj, KOSDMA_ENDED);
 err_put:
 	kosdma_event_refuse(region->dev ? region->dev->address : KOSDMA_NO_ADDRESS, -ret);

@@ -61,18 +61,30 @@ static bool slot_is_full(void *arg)
 	if (strcmp(driver, "kosdma"))
 		return false;
 	/* Behind a virtio IOMMU it has no group before it has had a driver. */
-	ready = edu_translated(edu) == machine_translates();
+	ready = edu_translated(edu) == machine_translates() && edu->bar;
 	/* A thread that attaches it may bind it again at once. */
 	probe_write_file(pci_attribute(edu->path, "driver_override"), "\n");
 	probe_write_file(DRIVER "/unbind", pci_name(edu->path));
 	return ready;
 }
 
+/* The kernel finds a function for a moment after its entry in sysfs has gone. */
 static bool is_away(void *arg)
 {
 	const struct edu *edu = arg;
+	unsigned int bdf;
+	bool found = false;
+	char line[1024];
+	FILE *f;
 
-	return !pci_exists(edu->path);
+	if (pci_exists(edu->path))
+		return false;
+	f = fopen("/proc/bus/pci/devices", "re");
+	ASSERT_NOT_NULL(f);
+	while (fgets(line, sizeof(line), f))
+		found |= sscanf(line, "%x", &bdf) == 1 && bdf == edu->bdf;
+	fclose(f);
+	return !found;
 }
 
 /* The answer to @command must be empty; QEMU may ask for patience. */
@@ -133,7 +145,7 @@ static void away(struct edu *edu)
 static void remove_it(struct edu *edu)
 {
 	ASSERT_TRUE(probe_write_file(pci_attribute(edu->path, "remove"), "1"));
-	ASSERT_TRUE(is_away(edu));
+	ASSERT_TRUE(wait_until(is_away, edu, 10));
 }
 
 static void find_again(struct edu *edu)
