@@ -236,6 +236,7 @@ static int kosdma_domain_attach_hwdom(struct kosdma_domain *domain, struct kosdm
 				ret = kosdma_access_map_hwdom(access, hwdom);
 			if (ret)
 				goto err_detach;
+			cond_resched();
 		}
 	}
 	hwdom->groups++;
@@ -354,6 +355,7 @@ static int kosdma_domain_place_all(struct kosdma_domain *domain, struct kosdma_d
 			ret = kosdma_access_map_device(access, dev);
 		if (ret)
 			break;
+		cond_resched();
 	}
 	if (!ret)
 		return 0;
@@ -366,6 +368,7 @@ static int kosdma_domain_place_all(struct kosdma_domain *domain, struct kosdma_d
 			kosdma_access_unplace(access);
 		else if (direct)
 			kosdma_access_unmap_device(access, dev);
+		cond_resched();
 	}
 	kosdma_domain_flush(domain);
 	return ret;
@@ -514,6 +517,7 @@ void kosdma_domain_remove(struct kosdma_domain *domain, struct kosdma_device *de
 		list_for_each_entry(access, &domain->accesses, domain_node) {
 			if (access->placed)
 				kosdma_access_unmap_device(access, dev);
+			cond_resched();
 		}
 		if (!quiet)
 			kosdma_domain_set_unquiet(domain, dev);
@@ -593,6 +597,7 @@ void kosdma_domain_end(struct kosdma_domain *domain)
 	list_for_each_entry(access, &domain->accesses, domain_node) {
 		if (access->placed)
 			kosdma_access_unplace(access);
+		cond_resched();
 	}
 	kosdma_domain_flush(domain);
 	mutex_unlock(&domain->lock);
