@@ -27,11 +27,35 @@ static u64 iova_behind(struct kosdma_iova_space *space, struct kosdma_iova *prev
 	return prev ? prev->last + 1 : space->first;
 }
 
-/* The range before @iova has changed: compute its gap again. */
-static void iova_update(struct kosdma_iova_space *space, struct kosdma_iova *iova)
+/* The gap before @iova begins at @behind now. */
+static void iova_set_gap(struct kosdma_iova *iova, u64 behind)
 {
-	iova->gap = iova->start - iova_behind(space, to_iova(rb_prev(&iova->rb)));
+	iova->gap = iova->start - behind;
 	iova_callbacks_propagate(&iova->rb, NULL);
+}
+
+/* Take the range, which lies in the gap before @next (NULL: behind all others). */
+static void iova_link(struct kosdma_iova_space *space, struct kosdma_iova *iova,
+		      struct kosdma_iova *next)
+{
+	struct rb_node *parent = next ? &next->rb : rb_last(&space->root);
+	struct rb_node **link = &space->root.rb_node;
+	u64 behind = next ? next->start - next->gap : iova_behind(space, to_iova(parent));
+
+	if (next && !next->rb.rb_left) {
+		link = &next->rb.rb_left;
+	} else if (parent) {
+		if (next)
+			parent = rb_prev(&next->rb);
+		link = &parent->rb_right;
+	}
+	rb_link_node(&iova->rb, parent, link);
+	/* A fresh node counts for nothing until its gap has been told upwards. */
+	iova->max_gap = 0;
+	iova_set_gap(iova, behind);
+	if (next)
+		iova_set_gap(next, iova->last + 1);
+	rb_insert_augmented(&iova->rb, &space->root, &iova_callbacks);
 }
 
 /**
@@ -53,23 +77,7 @@ void kosdma_iova_init(struct kosdma_iova_space *space, u64 first)
  */
 void kosdma_iova_insert(struct kosdma_iova_space *space, struct kosdma_iova *iova)
 {
-	struct rb_node **link = &space->root.rb_node;
-	struct rb_node *parent = NULL;
-	struct kosdma_iova *next;
-
-	while (*link) {
-		parent = *link;
-		link = iova->start < to_iova(parent)->start ? &parent->rb_left : &parent->rb_right;
-	}
-	rb_link_node(&iova->rb, parent, link);
-	/* A fresh node counts for nothing until iova_update() has seen its gap. */
-	iova->max_gap = 0;
-	iova_update(space, iova);
-	rb_insert_augmented(&iova->rb, &space->root, &iova_callbacks);
-
-	next = to_iova(rb_next(&iova->rb));
-	if (next)
-		iova_update(space, next);
+	iova_link(space, iova, kosdma_iova_overlap(space, iova->start, U64_MAX));
 }
 
 /**
@@ -83,7 +91,7 @@ void kosdma_iova_remove(struct kosdma_iova_space *space, struct kosdma_iova *iov
 
 	rb_erase_augmented(&iova->rb, &space->root, &iova_callbacks);
 	if (next)
-		iova_update(space, next);
+		iova_set_gap(next, iova->start - iova->gap);
 }
 
 /**
@@ -140,8 +148,9 @@ static bool iova_fits(const struct iova_want *want, u64 start, u64 end, u64 *out
 	return true;
 }
 
-/* The lowest address that fits. */
-static bool iova_search(struct kosdma_iova_space *space, const struct iova_want *want, u64 *out)
+/* The lowest address that fits, and the range behind it, or NULL. */
+static bool iova_search(struct kosdma_iova_space *space, const struct iova_want *want, u64 *out,
+			struct kosdma_iova **next)
 {
 	u64 need = want->size + want->guard;
 	struct rb_node *rb = space->root.rb_node;
@@ -158,8 +167,10 @@ visit:
 		iova = to_iova(rb);
 		if (iova->start - iova->gap > want->limit)
 			return false;
-		if (iova->gap >= need && iova_fits(want, iova->start - iova->gap, iova->start, out))
+		if (iova->gap >= need && iova_fits(want, iova->start - iova->gap, iova->start, out)) {
+			*next = iova;
 			return true;
+		}
 		if (rb->rb_right && to_iova(rb->rb_right)->max_gap >= need) {
 			rb = rb->rb_right;
 			continue;
@@ -178,6 +189,7 @@ tail:
 	iova = to_iova(rb_last(&space->root));
 	if (iova && iova->last == U64_MAX)
 		return false;
+	*next = NULL;
 	return iova_fits(want, iova_behind(space, iova), 0, out);
 }
 
@@ -199,11 +211,13 @@ bool kosdma_iova_alloc(struct kosdma_iova_space *space, struct kosdma_iova *iova
 		.size = size, .guard = guard, .align = align, .limit = min_t(u64, limit, IOVA_MAX),
 	};
 
+	struct kosdma_iova *next;
+
 	if (size - 1 > want.limit || guard > IOVA_MAX ||
-	    !iova_search(space, &want, &iova->start))
+	    !iova_search(space, &want, &iova->start, &next))
 		return false;
 	iova->last = iova->start + size + guard - 1;
 	iova->reserved = false;
-	kosdma_iova_insert(space, iova);
+	iova_link(space, iova, next);
 	return true;
 }
