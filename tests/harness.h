@@ -107,6 +107,9 @@ int test_in_child_end(void) __attribute__((noreturn));
 	for (int _in_child = test_in_child_begin(__FILE__, __LINE__);          \
 	     _in_child; _in_child = test_in_child_end())
 
+/* How long to wait on this kernel for what takes no more than @seconds. */
+unsigned int test_seconds(unsigned int seconds);
+
 /* The name of a code, such as "rcOk". */
 const char *test_rc_name(Retcode rc);
 

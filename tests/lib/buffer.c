@@ -202,7 +202,7 @@ void set_limit(int resource, size_t value)
 
 bool wait_until(bool (*check)(void *arg), void *arg, unsigned int seconds)
 {
-	time_t end = time(NULL) + seconds + 1;
+	time_t end = time(NULL) + test_seconds(seconds) + 1;
 
 	while (!check(arg)) {
 		if (time(NULL) > end)

@@ -344,11 +344,17 @@ static int wait_timeout(pid_t pid, unsigned int seconds)
 	return ready > 0 ? status : -1;
 }
 
+unsigned int test_seconds(unsigned int seconds)
+{
+	const char *scale = getenv("TEST_TIMEOUT_SCALE");
+
+	return seconds * (scale ? atoi(scale) : 1);
+}
+
 static int run_one(const struct test_case *t, const struct test_variant *v,
 		   const char *name)
 {
-	const char *scale = getenv("TEST_TIMEOUT_SCALE");
-	unsigned int timeout = t->timeout * (scale ? atoi(scale) : 1);
+	unsigned int timeout = test_seconds(t->timeout);
 	int kmsg = kmsg_open(name);
 	int status, ret = TEST_EXIT_FAIL;
 	pid_t pid;
