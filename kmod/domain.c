@@ -273,8 +273,12 @@ void kosdma_domain_flush(struct kosdma_domain *domain)
 
 	lockdep_assert_held(&domain->lock);
 	list_for_each_entry(hwdom, &domain->hwdoms, node) {
-		if (hwdom->gather.end)
-			iommu_iotlb_sync(hwdom->iommu, &hwdom->gather);
+		u64 start = hwdom->gather.start, last = hwdom->gather.end;
+
+		if (!last)
+			continue;
+		iommu_iotlb_sync(hwdom->iommu, &hwdom->gather);
+		trace_domain_flush(domain, start, last);
 	}
 }
 
