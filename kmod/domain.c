@@ -638,7 +638,8 @@ static void kosdma_domain_free(struct kosdma_object *obj)
 	mutex_unlock(&domain->process->lock);
 	WARN_ON_ONCE(!list_empty(&domain->hwdoms) || !list_empty(&domain->groups) ||
 		     !list_empty(&domain->devices) || !list_empty(&domain->accesses) ||
-		     !list_empty(&domain->lingering));
+		     !list_empty(&domain->lingering) || domain->nr_accesses ||
+		     domain->lingering_pages);
 	while ((rb = rb_first(&domain->space.root))) {
 		struct kosdma_iova *iova = rb_entry(rb, struct kosdma_iova, rb);
 
