@@ -303,6 +303,7 @@ static void kosdma_access_keep(struct kosdma_access *access)
 	kosdma_object_get(&access->obj);
 	kosdma_object_pin(&access->buffer->obj);
 	list_add_tail(&access->domain_node, &access->domain->lingering);
+	access->domain->lingering_pages += access->buffer->npages;
 	access->kept = true;
 	access->lingers = true;
 	kosdma_stat_add(KOSDMA_STAT_LINGERING, access->buffer->npages);
@@ -328,6 +329,7 @@ void kosdma_access_settle(struct kosdma_domain *domain, struct list_head *done)
 	unquiet = kosdma_domain_unquiet(domain);
 	list_for_each_entry(access, &domain->lingering, domain_node) {
 		access->lingers = false;
+		domain->lingering_pages -= access->buffer->npages;
 		kosdma_stat_add(KOSDMA_STAT_LINGERING, -(s64)access->buffer->npages);
 	}
 	if (!unquiet) {
@@ -378,6 +380,7 @@ static bool kosdma_ending_add_locked(struct kosdma_ending *ending, struct kosdma
 	if (access->placed)
 		kosdma_access_unplace(access);
 	list_del(&access->domain_node);
+	domain->nr_accesses--;
 	mutex_lock(&buffer->lock);
 	list_del(&access->buffer_node);
 	mutex_unlock(&buffer->lock);
@@ -559,6 +562,7 @@ static int kosdma_access_open(struct kosdma_access *access, struct kosdma_handle
 		return ret;
 	access->done = false;
 	list_add_tail(&access->domain_node, &domain->accesses);
+	domain->nr_accesses++;
 	trace_access_begin(access);
 	if (!list_empty(&domain->devices))
 		ret = kosdma_access_place(access);

@@ -274,8 +274,12 @@ void kosdma_domain_flush(struct kosdma_domain *domain)
 
 	lockdep_assert_held(&domain->lock);
 	list_for_each_entry(hwdom, &domain->hwdoms, node) {
-		if (hwdom->gather.end)
-			iommu_iotlb_sync(hwdom->iommu, &hwdom->gather);
+		u64 start = hwdom->gather.start, last = hwdom->gather.end;
+
+		if (!last)
+			continue;
+		iommu_iotlb_sync(hwdom->iommu, &hwdom->gather);
+		trace_domain_flush(domain, start, last);
 	}
 }
 
@@ -639,7 +643,8 @@ static void kosdma_domain_free(struct kosdma_object *obj)
 	mutex_unlock(&domain->process->lock);
 	WARN_ON_ONCE(!list_empty(&domain->hwdoms) || !list_empty(&domain->groups) ||
 		     !list_empty(&domain->devices) || !list_empty(&domain->accesses) ||
-		     !list_empty(&domain->lingering));
+		     !list_empty(&domain->lingering) || domain->nr_accesses ||
+		     domain->lingering_pages);
 	while ((rb = rb_first(&domain->space.root))) {
 		struct kosdma_iova *iova = rb_entry(rb, struct kosdma_iova, rb);
 

@@ -150,10 +150,7 @@ static int kosdma_fill_domain(struct sk_buff *skb, const struct kosdma_viewer *v
 			      struct kosdma_object *obj)
 {
 	struct kosdma_domain *domain = to_domain(obj);
-	struct kosdma_access *access;
 	struct kosdma_device *dev;
-	u32 accesses = 0;
-	u64 lingering = 0;
 	bool automatic;
 	int ret;
 
@@ -165,16 +162,12 @@ static int kosdma_fill_domain(struct sk_buff *skb, const struct kosdma_viewer *v
 		return -EMSGSIZE;
 
 	mutex_lock(&domain->lock);
-	list_for_each_entry(access, &domain->accesses, domain_node)
-		accesses++;
-	list_for_each_entry(access, &domain->lingering, domain_node)
-		lingering += access->buffer->npages;
 	ret = -EMSGSIZE;
 	if (nla_put_u32(skb, KOSDMA_A_DOMAIN_MODE, domain->mode) ||
-	    nla_put_u32(skb, KOSDMA_A_DOMAIN_ACCESSES, accesses) ||
+	    nla_put_u32(skb, KOSDMA_A_DOMAIN_ACCESSES, domain->nr_accesses) ||
 	    nla_put_u32(skb, KOSDMA_A_DOMAIN_PLACED, domain->placed) ||
 	    kosdma_put_u64(skb, KOSDMA_A_DOMAIN_IOVA_BYTES, domain->iova_bytes) ||
-	    kosdma_put_u64(skb, KOSDMA_A_DOMAIN_LINGERING, lingering) ||
+	    kosdma_put_u64(skb, KOSDMA_A_DOMAIN_LINGERING, domain->lingering_pages) ||
 	    kosdma_put_u64(skb, KOSDMA_A_DOMAIN_FAULTS, atomic64_read(&domain->faults)))
 		goto out;
 	list_for_each_entry(dev, &domain->devices, domain_node) {
@@ -283,6 +276,12 @@ static void kosdma_dump_begin(struct kosdma_dump *dump)
 		dump->domain = kosdma_device_domain(dump->address);
 }
 
+/* From @sid on there is nothing. Netlink asks once more, and what was passed over is not again. */
+static void kosdma_dump_end(struct kosdma_dump *dump, u32 sid)
+{
+	dump->sid = sid - 1;
+}
+
 /* --- the dumps ---------------------------------------------------------------------- */
 
 static int kosdma_dump_object(struct sk_buff *skb, struct netlink_callback *cb,
@@ -318,8 +317,10 @@ static int kosdma_dump_objects(struct sk_buff *skb, struct netlink_callback *cb,
 		u32 sid = dump->sid + 1;
 		struct kosdma_object *obj = kosdma_object_next(&sid, BIT(type));
 
-		if (!obj)
+		if (!obj) {
+			kosdma_dump_end(dump, sid);
 			break;
+		}
 		ret = kosdma_dump_object(skb, cb, obj, cmd, fill);
 		kosdma_object_put(obj);
 		if (!ret)
@@ -442,8 +443,10 @@ int kosdma_nl_handle_get_dumpit(struct sk_buff *skb, struct netlink_callback *cb
 			u32 sid = dump->sid + 1;
 			struct kosdma_object *obj = kosdma_object_next(&sid, U32_MAX);
 
-			if (!obj)
+			if (!obj) {
+				kosdma_dump_end(dump, sid);
 				break;
+			}
 			dump->sid = sid;
 			if (dump->address != KOSDMA_NO_ADDRESS &&
 			    !kosdma_object_reached(dump, obj)) {

@@ -633,9 +633,11 @@ enum kosdma_mode {
  * @groups: groups attached (kosdma_group::domain_node)
  * @devices: devices attached (kosdma_device::domain_node)
  * @accesses: living accesses
+ * @nr_accesses: how many there are
  * @placed: how many of them have an address
  * @iova_bytes: that its accesses take of @space
  * @lingering: ended accesses whose pages a device may still write
+ * @lingering_pages: how many pages these have
  * @unquiet: a device that left without being proven quiet, with a reference;
  *	see kosdma_domain_unquiet()
  * @unquiet_more: there is another one besides, so one reset proves nothing
@@ -656,9 +658,11 @@ struct kosdma_domain {
 	struct list_head groups;
 	struct list_head devices;
 	struct list_head accesses;
+	unsigned int nr_accesses;
 	unsigned int placed;
 	u64 iova_bytes;
 	struct list_head lingering;
+	u64 lingering_pages;
 	struct kosdma_device *unquiet;
 	bool unquiet_more;
 	atomic64_t faults;

@@ -670,6 +670,9 @@ void kosdma_netlink_flush(struct kosdma_message *message)
 /* No event takes more. */
 #define KOSDMA_EVENT_ROOM 160
 
+/* Of a datagram with its bookkeeping; readers of netlink have room for that much. */
+#define KOSDMA_MESSAGE_SIZE 8192
+
 /* Make room for one more event, by sending those before if need be. Returns whether there is. */
 static bool kosdma_message_room(struct kosdma_message *message, unsigned int group)
 {
@@ -680,7 +683,7 @@ static bool kosdma_message_room(struct kosdma_message *message, unsigned int gro
 	if (!kosdma_netlink_listens(group))
 		return false;
 	message->group = group;
-	message->skb = genlmsg_new(GENLMSG_DEFAULT_SIZE, GFP_KERNEL);
+	message->skb = alloc_skb(SKB_WITH_OVERHEAD(KOSDMA_MESSAGE_SIZE), GFP_KERNEL);
 	if (!message->skb)
 		genl_set_err(&kosdma_nl_family, &init_net, 0, group, -ENOBUFS);
 	return message->skb;
@@ -712,10 +715,12 @@ struct kosdma_attr_u32 {
 };
 
 /*
- * The attributes of an event of an object, as they lie in its message. They are
- * part of the fast path, and one copy costs a third of a call for each.
+ * An event of an object, as it lies in its datagram. It is part of the fast path:
+ * written in place it costs a third of what headers and attributes put one by one do.
  */
-struct kosdma_object_attrs {
+struct kosdma_object_message {
+	struct nlmsghdr nlh;
+	struct genlmsghdr genl;
 	struct kosdma_attr_u32 event;
 	struct kosdma_attr_u32 sid;
 	struct kosdma_attr_u32 type;
@@ -724,6 +729,9 @@ struct kosdma_object_attrs {
 	struct kosdma_attr_u32 pid;
 	struct kosdma_attr_u32 uid;
 } __packed __aligned(4);
+
+static_assert(IS_ALIGNED(sizeof(struct kosdma_object_message), NLMSG_ALIGNTO));
+static_assert(sizeof(struct kosdma_object_message) <= KOSDMA_EVENT_ROOM);
 
 #define KOSDMA_ATTR_U32(name, number) \
 	{ { nla_attr_size(sizeof(u32)), KOSDMA_A_EVENT_##name }, number }
@@ -736,7 +744,14 @@ struct kosdma_object_attrs {
 void kosdma_netlink_tell_object(struct kosdma_message *message,
 				const struct kosdma_object_event *event)
 {
-	struct kosdma_object_attrs attrs = {
+	struct kosdma_object_message *to;
+
+	if (!kosdma_message_room(message, KOSDMA_NLGRP_OBJECTS))
+		return;
+	to = skb_put(message->skb, sizeof(*to));
+	*to = (struct kosdma_object_message) {
+		.nlh = { .nlmsg_len = sizeof(*to), .nlmsg_type = kosdma_nl_family.id },
+		.genl = { .cmd = KOSDMA_CMD_OBJECT_NTF, .version = KOSDMA_FAMILY_VERSION },
 		.event = KOSDMA_ATTR_U32(EVENT, event->kind),
 		.sid = KOSDMA_ATTR_U32(SID, event->sid),
 		.type = KOSDMA_ATTR_U32(TYPE, event->type),
@@ -745,14 +760,6 @@ void kosdma_netlink_tell_object(struct kosdma_message *message,
 		.pid = KOSDMA_ATTR_U32(PID, event->pid),
 		.uid = KOSDMA_ATTR_U32(UID, __kuid_val(event->uid)),
 	};
-	void *hdr;
-
-	if (!kosdma_message_room(message, KOSDMA_NLGRP_OBJECTS))
-		return;
-	hdr = genlmsg_put(message->skb, 0, 0, &kosdma_nl_family, 0, KOSDMA_CMD_OBJECT_NTF);
-	if (WARN_ON_ONCE(!hdr || nla_append(message->skb, sizeof(attrs), &attrs)))
-		return;
-	genlmsg_end(message->skb, hdr);
 }
 
 /* --- the family -------------------------------------------------------------------- */

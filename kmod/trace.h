@@ -308,6 +308,26 @@ DEFINE_EVENT(kosdma_domain_life, domain_end,
 	TP_ARGS(domain)
 );
 
+/* Of one hardware domain. I/O addresses of a translated domain are not physical. */
+TRACE_EVENT(domain_flush,
+	TP_PROTO(const struct kosdma_domain *domain, u64 start, u64 last),
+	TP_ARGS(domain, start, last),
+	TP_STRUCT__entry(
+		__field(u32, sid)
+		__field(pid_t, pid)
+		__field(u64, iova)
+		__field(u64, bytes)
+	),
+	TP_fast_assign(
+		__entry->sid = domain->obj.sid;
+		__entry->pid = domain->process->pid;
+		__entry->iova = start;
+		__entry->bytes = last - start + 1;
+	),
+	TP_printk("sid=%u pid=%d iova=%#llx-%#llx bytes=%llu", __entry->sid, __entry->pid,
+		  __entry->iova, __entry->iova + __entry->bytes - 1, __entry->bytes)
+);
+
 /* --- devices -------------------------------------------------------------- */
 
 /* All are called under the group's lock, while it has a holder. */

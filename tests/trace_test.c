@@ -50,6 +50,7 @@ static const struct {
 	{ "device_unhold", "device pid" },
 	{ "domain_create", "sid pid automatic" },
 	{ "domain_end", "sid pid automatic" },
+	{ "domain_flush", "sid pid iova bytes" },
 	{ "handle_copy", "sid type pid rights badge" },
 	{ "handle_revoke", "sid type pid badge" },
 	{ "ioctl_refuse", "pid cmd nr error" },
@@ -422,6 +423,34 @@ TEST_F(trace, an_access_before_any_attach)
 		  found(self, "access_end: sid=%u buffer=%u domain=%u pid=%d how=ended lingers=0",
 			sid, sid_of(buffer), domain, pid));
 	EXPECT_EQ(0, count(self, "access_*place: *", NULL));
+	EXPECT_EQ(0, count(self, "domain_flush: *", NULL));
+	EXPECT_OK(KnHandleClose(buffer));
+}
+
+/* What ends together is flushed together; what ends alone, alone. */
+TEST_F(trace, a_flush_is_shared)
+{
+	Handle buffer = buffer_create(0, PAGE, 0), accesses[3];
+	struct edu edu;
+
+	edu_require(&edu, 0);
+	if (!edu_translated(&edu))
+		SKIP("without an IOMMU nothing is flushed");
+	ASSERT_OK(KnIommuAttachDevice(edu.bdf));
+	for (size_t i = 0; i < ARRAY_SIZE(accesses); i++)
+		accesses[i] = access_begin(buffer);
+	take(self);
+	EXPECT_EQ(0, count(self, "domain_flush: *", NULL));
+	EXPECT_OK(KosHandleCloseMany(accesses, ARRAY_SIZE(accesses)));
+	take(self);
+	EXPECT_EQ(3, count(self, "access_unplace: *", NULL));
+	EXPECT_EQ(1, count(self, "domain_flush: *", NULL));
+	clear(self);
+	for (size_t i = 0; i < ARRAY_SIZE(accesses); i++)
+		EXPECT_OK(KnHandleClose(access_begin(buffer)));
+	take(self);
+	EXPECT_EQ(3, count(self, "domain_flush: *", NULL));
+	ASSERT_OK(KnIommuDetachDevice(edu.bdf));
 	EXPECT_OK(KnHandleClose(buffer));
 }
 
@@ -470,6 +499,15 @@ TEST_F(trace, a_device_in_a_domain)
 	EXPECT_LT(attach, unplace);
 	EXPECT_LT(unplace, end);
 	EXPECT_LT(end, detach);
+	/* One page table, so one flush, of what the access had; without an IOMMU none. */
+	EXPECT_EQ(!direct, count(self, "domain_flush: *", NULL));
+	if (!direct) {
+		int flush = found(self, "domain_flush: sid=%u pid=%d iova=%s bytes=8192",
+				  domain_sid, pid, range);
+
+		EXPECT_LT(unplace, flush);
+		EXPECT_LT(flush, detach);
+	}
 	EXPECT_LT(detach, found(self, "device_unhold: device=%s pid=%d", device,
 				pid));
 	found(self, "domain_end: sid=%u pid=%d automatic=0", domain_sid, pid);
