@@ -115,21 +115,6 @@ static struct netlink_reply stats(void)
 	return reply;
 }
 
-/* Bits of enum kosdma_nl_obstacle. */
-static uint32_t why(uint32_t address)
-{
-	struct netlink_reply reply = { 0 };
-	struct netlink_request req;
-	int sock = netlink_open();
-
-	netlink_request(&req, KOSDMA_CMD_WHY_GET, false);
-	netlink_u32(&req, KOSDMA_A_WHY_ADDRESS, address);
-	EXPECT_EQ(0, netlink_send(sock, &req, take, &reply).error);
-	EXPECT_EQ(address, reply.number[KOSDMA_A_WHY_ADDRESS]);
-	close(sock);
-	return reply.nested;
-}
-
 static void become(uid_t uid)
 {
 	ASSERT_EQ(0, setgroups(0, NULL));
@@ -499,7 +484,7 @@ static int attach(uint32_t address)
 /* Exactly these things are in the way, and attach fails, or does not if there are none. */
 static void expect_why(uint32_t address, uint32_t wanted, int error)
 {
-	EXPECT_EQ(wanted, why(address));
+	EXPECT_EQ(wanted, netlink_why(address));
 	EXPECT_EQ(error, attach(address));
 }
 
@@ -511,7 +496,7 @@ TEST_F(observe, why_and_attach_agree)
 	int sync[2];
 	pid_t pid;
 
-	if (why(self->edu.bdf) & BIT(INTERRUPTS)) {
+	if (netlink_why(self->edu.bdf) & BIT(INTERRUPTS)) {
 		expect_why(self->edu.bdf, BIT(INTERRUPTS), EPERM);
 		return;
 	}
@@ -527,7 +512,7 @@ TEST_F(observe, why_and_attach_agree)
 	pid = test_fork();
 	if (!pid) {
 		ASSERT_OK(KnIommuAttachDevice(self->edu.bdf));
-		EXPECT_EQ(BIT(HELD), why(self->edu.bdf));
+		EXPECT_EQ(BIT(HELD), netlink_why(self->edu.bdf));
 		EXPECT_EQ(EBUSY, attach(self->edu.bdf));
 		probe_signal(sync[1]);
 		probe_await(sync[1]);
@@ -537,7 +522,7 @@ TEST_F(observe, why_and_attach_agree)
 	expect_why(self->edu.bdf, BIT(HELD), EBUSY);
 	IN_CHILD {
 		become(USER);
-		EXPECT_EQ(BIT(HELD) | BIT(GRANT) | direct, why(self->edu.bdf));
+		EXPECT_EQ(BIT(HELD) | BIT(GRANT) | direct, netlink_why(self->edu.bdf));
 	}
 	probe_signal(sync[0]);
 	test_wait(pid);
@@ -558,7 +543,7 @@ TEST_F(observe, a_part_of_the_machine_is_told)
 {
 	if (access(PCI "/devices/0000:00:00.0", F_OK))
 		SKIP("needs a host bridge at 00:00.0");
-	EXPECT_TRUE(why(0) & BIT(MACHINE));
+	EXPECT_TRUE(netlink_why(0) & BIT(MACHINE));
 	EXPECT_NE(0, attach(0));
 }
 
