@@ -496,7 +496,6 @@ TEST_F(group, a_member_that_vfio_has_is_rcBusy_and_a_line_names_it)
 	vfio_give_back(fds);
 }
 
-/* The last one, since it uses up what may be said in five seconds. */
 TEST_F(group, refusals_without_end_write_few_lines)
 {
 	enum { NR = 200 };
@@ -510,6 +509,8 @@ TEST_F(group, refusals_without_end_write_few_lines)
 				pci_name(self->third));
 	EXPECT_GE(lines, 1);
 	EXPECT_LT(lines, NR / 2);
+	/* Whoever comes next wants to be heard: the limit is for five seconds. */
+	sleep(6);
 }
 
 TEST_HARNESS_MAIN
