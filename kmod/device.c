@@ -18,6 +18,7 @@
 #include <linux/iommu.h>
 #include <linux/module.h>
 #include <linux/moduleparam.h>
+#include <linux/ratelimit.h>
 #include <linux/security.h>
 #include <linux/slab.h>
 #include <linux/xarray.h>
@@ -522,34 +523,69 @@ static bool kosdma_device_quiesce(struct kosdma_device *dev, bool reset)
 	return quiet;
 }
 
-/*
- * Has a device a driver that keeps its group from us? Then its name is @name. A
- * driver that does no DMA of its own, such as that of a bridge, does not.
- */
-static bool kosdma_member_blocks(struct device *member, char name[KOSDMA_NAME_LEN])
-{
-	bool blocks;
+/* What the driver of a member of a group means for who wants the group. */
+enum kosdma_member {
+	KOSDMA_MEMBER_FREE,	/* none, ours, a bridge's; or it comes or goes just now */
+	KOSDMA_MEMBER_MANAGES,	/* may have claimed the group for its users, as VFIO does */
+	KOSDMA_MEMBER_BLOCKS,	/* keeps the group from us */
+};
 
-	/* A try: whoever binds or unbinds it just now may wait for the group, which is locked. */
+/* Asks what a member's driver means; if it has one that does something, its name is @name. */
+static enum kosdma_member kosdma_member_ask(struct device *member, char name[KOSDMA_NAME_LEN])
+{
+	enum kosdma_member means = KOSDMA_MEMBER_BLOCKS;
+
+	/* A try: whoever has the lock may wait for the group, which is locked. */
 	if (!device_trylock(member))
-		return false;
-	blocks = member->driver &&
-		 !(dev_is_pci(member) && to_pci_driver(member->driver)->driver_managed_dma);
-	if (blocks)
+		return KOSDMA_MEMBER_FREE;
+	if (!member->driver || member->driver->owner == THIS_MODULE)
+		means = KOSDMA_MEMBER_FREE;
+	else if (dev_is_pci(member) && to_pci_driver(member->driver)->driver_managed_dma)
+		means = kosdma_pci_is_machine(to_pci_dev(member)) ? KOSDMA_MEMBER_FREE :
+								    KOSDMA_MEMBER_MANAGES;
+	if (means != KOSDMA_MEMBER_FREE)
 		strscpy(name, member->driver->name, KOSDMA_NAME_LEN);
 	device_unlock(member);
-	return blocks;
+	return means;
 }
+
+struct kosdma_explain {
+	struct kosdma_device *dev;
+	enum kosdma_member wanted;
+	bool told;
+};
 
 static int kosdma_explain_member(struct device *member, void *data)
 {
-	struct kosdma_device *dev = data;
+	struct kosdma_explain *explain = data;
 	char name[KOSDMA_NAME_LEN];
 
-	if (member != &dev->pdev->dev && kosdma_member_blocks(member, name))
-		pci_notice(dev->pdev, "cannot be attached: driver %s has %s of its group\n",
-			   name, dev_name(member));
+	if (member == &explain->dev->pdev->dev ||
+	    kosdma_member_ask(member, name) != explain->wanted)
+		return 0;
+	explain->told = true;
+	/* These lines are part of the API. */
+	pci_notice(explain->dev->pdev, "cannot be attached: %sdriver %s has %s of its group\n",
+		   explain->wanted == KOSDMA_MEMBER_BLOCKS ? "" :
+		   "another owner has its group's DMA, and ", name, dev_name(member));
 	return 0;
+}
+
+/* Say why a group's DMA cannot be claimed: drivers in the way, or that may be, or neither. */
+static void kosdma_group_explain(struct kosdma_device *dev, int error)
+{
+	struct kosdma_explain explain = { .dev = dev, .wanted = KOSDMA_MEMBER_BLOCKS };
+	static DEFINE_RATELIMIT_STATE(limit, DEFAULT_RATELIMIT_INTERVAL, DEFAULT_RATELIMIT_BURST);
+	bool owned = error == -EPERM;
+
+	if (!__ratelimit(&limit))
+		return;
+	for (; owned && !explain.told && explain.wanted != KOSDMA_MEMBER_FREE; explain.wanted--)
+		iommu_group_for_each_dev(dev->group->iommu, &explain, kosdma_explain_member);
+	if (!explain.told)
+		pci_notice(dev->pdev, "cannot be attached: %s (error %d)\n",
+			   owned ? "another owner has its group's DMA" :
+				   "its group's DMA cannot be claimed", error);
 }
 
 /* Claim the group's DMA for the process. The IOMMU core then blocks all of it. */
@@ -560,9 +596,11 @@ static int kosdma_group_claim(struct kosdma_device *dev, struct kosdma_process *
 
 	if (group->iommu) {
 		ret = iommu_group_claim_dma_owner(group->iommu, group);
+		if (ret == -ENOMEM)
+			return ret;
 		if (ret) {
-			iommu_group_for_each_dev(group->iommu, dev, kosdma_explain_member);
-			return ret == -ENOMEM ? ret : -EBUSY;
+			kosdma_group_explain(dev, ret);
+			return -EBUSY;
 		}
 	}
 	group->holder = kosdma_process_get(process);
@@ -737,7 +775,7 @@ static int kosdma_why_member(struct device *member, void *data)
 	struct kosdma_reason reason = { .obstacle = KOSDMA_NL_OBSTACLE_MEMBER };
 	struct kosdma_why *why = data;
 
-	if (!kosdma_member_blocks(member, reason.driver))
+	if (kosdma_member_ask(member, reason.driver) != KOSDMA_MEMBER_BLOCKS)
 		return 0;
 	why->blocked = true;
 	/* That the function's own driver stands in the way has been said. */
@@ -768,7 +806,7 @@ static void kosdma_why_group(struct kosdma_why *why, struct iommu_group *iommu, 
 		why->tell(&reason, why->data);
 }
 
-/* Who has claimed a group through us; @dev, or NULL, is the device. Returns whether somebody has. */
+/* Who has claimed a group through us; @dev, or NULL, is the device. Returns if somebody has. */
 static bool kosdma_why_held(struct kosdma_why *why, struct kosdma_group *group,
 			    const struct kosdma_device *dev)
 {

@@ -122,8 +122,8 @@ static int kosdma_domain_reserve_for(struct kosdma_domain *domain, struct kosdma
 	int ret;
 
 	if (kosdma_firmware_range(group->iommu, &first, &end)) {
-		pr_notice("group %d: the firmware needs [mem %#llx-%#llx] mapped for a device\n",
-			  iommu_group_id(group->iommu), first, end);
+		pr_notice_ratelimited("group %d: the firmware needs [mem %#llx-%#llx] mapped for a device\n",
+				      iommu_group_id(group->iommu), first, end);
 		return -EPERM;
 	}
 	ret = iommu_get_group_resv_regions(group->iommu, &regions);

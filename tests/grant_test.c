@@ -28,6 +28,8 @@
 
 #define NONE INVALID_HANDLE
 #define PCI "/sys/bus/pci"
+/* By tests/vm/init: what the device node was when the module had just been loaded. */
+#define NODE_AT_BOOT "/run/kosdma-node"
 
 enum {
 	USER = 4321,
@@ -211,6 +213,31 @@ static Retcode granted_rc(const struct fixture_data_grant *self)
 }
 
 /* ---- who may have the device ---- */
+
+/* Without udev, and before a test changes them. */
+TEST(node_is_everybodys_to_open_from_the_first)
+{
+	char text[64] = "";
+	FILE *f;
+
+	probe_require_module();
+	if (geteuid())
+		SKIP("needs root");
+	f = fopen(NODE_AT_BOOT, "re");
+	if (!f)
+		SKIP("needs a guest's record of the node at boot");
+	EXPECT_NOT_NULL(fgets(text, sizeof(text), f));
+	fclose(f);
+	EXPECT_STREQ("666 0:0 character special file\n", text);
+	IN_CHILD {
+		int fd;
+
+		probe_become_nobody();
+		fd = open(KOSDMA_DEVICE, O_RDWR | O_CLOEXEC);
+		EXPECT_GE(fd, 0);
+		EXPECT_OK(KnHandleClose(domain_create()));
+	}
+}
 
 TEST_F(grant, user_without_a_grant_is_rcSecurityDisallow)
 {

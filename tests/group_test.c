@@ -11,19 +11,27 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include <linux/vfio.h>
 
 #include "harness.h"
 #include "lib/buffer.h"
 #include "lib/edu.h"
 #include "lib/machine.h"
+#include "lib/netlink.h"
 #include "lib/probe.h"
 
 #define NONE INVALID_HANDLE
 #define DRIVER "/sys/bus/pci/drivers/kosdma"
 /* A driver of the kernel's that does DMA, for a device that needs no module. */
 #define KERNEL_DRIVER "virtio-pci"
+/* One that hands the DMA of a whole group to a process. */
+#define OTHER_DRIVER "vfio-pci"
+
+#define BIT(name) (1U << KOSDMA_NL_OBSTACLE_##name)
 
 FIXTURE(group)
 {
@@ -418,6 +426,91 @@ TEST_F(group, a_kernel_driver_gets_no_member_while_another_is_held)
 	pci_make_bound(self->third, KERNEL_DRIVER);
 	EXPECT_RC(rcBusy, attach(&self->one, NONE));
 	begun_close(&b);
+}
+
+/* The group of a member is VFIO's from the time when it is in a container. */
+static bool vfio_take(const char *path, int fds[2])
+{
+	char link[PATH_MAX], group[32];
+
+	ASSERT_TRUE(realpath(pci_attribute(path, "iommu_group"), link));
+	snprintf(group, sizeof(group), "/dev/vfio/%.16s", strrchr(link, '/') + 1);
+	fds[0] = open("/dev/vfio/vfio", O_RDWR | O_CLOEXEC);
+	fds[1] = open(group, O_RDWR | O_CLOEXEC);
+	ASSERT_GE(fds[0], 0);
+	ASSERT_GE(fds[1], 0);
+	return !ioctl(fds[1], VFIO_GROUP_SET_CONTAINER, &fds[0]);
+}
+
+static void vfio_give_back(const int fds[2])
+{
+	close(fds[1]);
+	close(fds[0]);
+}
+
+static void require_vfio(struct fixture_data_group *self)
+{
+	require_third(self);
+	if (!pci_modprobe(OTHER_DRIVER) || !pci_modprobe("vfio_iommu_type1"))
+		SKIP("needs the kernel's driver %s", OTHER_DRIVER);
+	if (access("/dev/vfio/vfio", F_OK))
+		SKIP("needs containers of VFIO");
+	pci_make_bound(self->third, OTHER_DRIVER);
+}
+
+TEST_F(group, a_member_that_vfio_has_is_rcBusy_and_a_line_names_it)
+{
+	static const char owned[] =
+		"another owner has its group's DMA, and driver " OTHER_DRIVER;
+	int log = probe_log_open(), fds[2];
+	Handle out = 77;
+
+	require_vfio(self);
+	/* To be bound to that driver is nothing yet. */
+	EXPECT_EQ(0, netlink_why(self->one.bdf));
+	EXPECT_OK(attach(&self->one, NONE));
+	EXPECT_OK(detach(&self->one, NONE));
+	ASSERT_EQ(0, probe_log_count(log, "cannot be attached", "", ""));
+
+	ASSERT_TRUE(vfio_take(self->third, fds));
+	EXPECT_EQ(BIT(OWNER), netlink_why(self->one.bdf));
+	EXPECT_RC(rcBusy, attach(&self->one, NONE));
+	EXPECT_EQ(1, probe_log_count(log, pci_name(self->one.path), owned,
+				     pci_name(self->third)));
+	EXPECT_RC(rcBusy, KnRegisterPhyMem(self->two.bar, PAGE, 0, &out));
+	EXPECT_EQ(NONE, out);
+	/* Not the edu that kosdma has, nor a bridge. */
+	EXPECT_EQ(1, probe_log_count(log, "cannot be attached", "", ""));
+	EXPECT_FALSE(probe_bus_master(self->one.path));
+	EXPECT_FALSE(probe_bus_master(self->two.path));
+
+	vfio_give_back(fds);
+	EXPECT_EQ(0, netlink_why(self->one.bdf));
+	EXPECT_OK(attach(&self->one, NONE));
+	EXPECT_EQ(0, probe_log_count(log, "cannot be attached", "", ""));
+	/* And it is ours alone. */
+	EXPECT_FALSE(vfio_take(self->third, fds));
+	vfio_give_back(fds);
+	EXPECT_OK(detach(&self->one, NONE));
+	EXPECT_TRUE(vfio_take(self->third, fds));
+	vfio_give_back(fds);
+}
+
+TEST_F(group, refusals_without_end_write_few_lines)
+{
+	enum { NR = 200 };
+	int log = probe_log_open(), lines;
+
+	require_third(self);
+	pci_make_bound(self->third, KERNEL_DRIVER);
+	for (int i = 0; i < NR; i++)
+		ASSERT_RC(rcBusy, attach(&self->one, NONE));
+	lines = probe_log_count(log, "cannot be attached", KERNEL_DRIVER,
+				pci_name(self->third));
+	EXPECT_GE(lines, 1);
+	EXPECT_LT(lines, NR / 2);
+	/* Whoever comes next wants to be heard: the limit is for five seconds. */
+	sleep(6);
 }
 
 TEST_HARNESS_MAIN

@@ -22,11 +22,13 @@
 #include "harness.h"
 #include "lib/buffer.h"
 #include "lib/edu.h"
+#include "lib/fdinfo.h"
 #include "lib/netlink.h"
 #include "lib/probe.h"
 
 #define NONE INVALID_HANDLE
 #define PCI "/sys/bus/pci"
+#define FAULT "/sys/module/kosdma/parameters/inject_fault"
 
 enum {
 	USER = 4321,
@@ -111,21 +113,6 @@ static struct netlink_reply stats(void)
 	EXPECT_EQ(0, netlink_send(sock, &req, take, &reply).error);
 	close(sock);
 	return reply;
-}
-
-/* Bits of enum kosdma_nl_obstacle. */
-static uint32_t why(uint32_t address)
-{
-	struct netlink_reply reply = { 0 };
-	struct netlink_request req;
-	int sock = netlink_open();
-
-	netlink_request(&req, KOSDMA_CMD_WHY_GET, false);
-	netlink_u32(&req, KOSDMA_A_WHY_ADDRESS, address);
-	EXPECT_EQ(0, netlink_send(sock, &req, take, &reply).error);
-	EXPECT_EQ(address, reply.number[KOSDMA_A_WHY_ADDRESS]);
-	close(sock);
-	return reply.nested;
 }
 
 static void become(uid_t uid)
@@ -497,7 +484,7 @@ static int attach(uint32_t address)
 /* Exactly these things are in the way, and attach fails, or does not if there are none. */
 static void expect_why(uint32_t address, uint32_t wanted, int error)
 {
-	EXPECT_EQ(wanted, why(address));
+	EXPECT_EQ(wanted, netlink_why(address));
 	EXPECT_EQ(error, attach(address));
 }
 
@@ -509,7 +496,7 @@ TEST_F(observe, why_and_attach_agree)
 	int sync[2];
 	pid_t pid;
 
-	if (why(self->edu.bdf) & BIT(INTERRUPTS)) {
+	if (netlink_why(self->edu.bdf) & BIT(INTERRUPTS)) {
 		expect_why(self->edu.bdf, BIT(INTERRUPTS), EPERM);
 		return;
 	}
@@ -525,7 +512,7 @@ TEST_F(observe, why_and_attach_agree)
 	pid = test_fork();
 	if (!pid) {
 		ASSERT_OK(KnIommuAttachDevice(self->edu.bdf));
-		EXPECT_EQ(BIT(HELD), why(self->edu.bdf));
+		EXPECT_EQ(BIT(HELD), netlink_why(self->edu.bdf));
 		EXPECT_EQ(EBUSY, attach(self->edu.bdf));
 		probe_signal(sync[1]);
 		probe_await(sync[1]);
@@ -535,7 +522,7 @@ TEST_F(observe, why_and_attach_agree)
 	expect_why(self->edu.bdf, BIT(HELD), EBUSY);
 	IN_CHILD {
 		become(USER);
-		EXPECT_EQ(BIT(HELD) | BIT(GRANT) | direct, why(self->edu.bdf));
+		EXPECT_EQ(BIT(HELD) | BIT(GRANT) | direct, netlink_why(self->edu.bdf));
 	}
 	probe_signal(sync[0]);
 	test_wait(pid);
@@ -556,7 +543,7 @@ TEST_F(observe, a_part_of_the_machine_is_told)
 {
 	if (access(PCI "/devices/0000:00:00.0", F_OK))
 		SKIP("needs a host bridge at 00:00.0");
-	EXPECT_TRUE(why(0) & BIT(MACHINE));
+	EXPECT_TRUE(netlink_why(0) & BIT(MACHINE));
 	EXPECT_NE(0, attach(0));
 }
 
@@ -690,6 +677,171 @@ TEST_F(observe, events_come_in_order_of_time)
 			  1 << KOSDMA_NL_EVENT_ATTACH | 1 << KOSDMA_NL_EVENT_DETACH,
 		  kinds);
 	close(sock);
+}
+
+/* An IOMMU's driver tells of a fault in a domain: by a device, or one without a name (""). */
+static bool inject_fault(Handle domain, const char *device)
+{
+	char text[64];
+
+	snprintf(text, sizeof(text), "%llu %s", fdinfo_number(domain, "sid"), device);
+	return probe_write_file(FAULT, text);
+}
+
+static void require_faults(void)
+{
+	if (access(FAULT, W_OK))
+		SKIP("this is not the test build of the module");
+}
+
+static uint32_t netlink_faults(Handle domain)
+{
+	struct seen seen = { .sid = fdinfo_number(domain, "sid") };
+
+	EXPECT_EQ(0, dump(KOSDMA_CMD_DOMAIN_GET, getpid(), &seen).error);
+	EXPECT_EQ(1, seen.nr);
+	return seen.reply.number[KOSDMA_A_DOMAIN_FAULTS];
+}
+
+static void expect_faults(Handle domain, uint32_t number)
+{
+	EXPECT_EQ(number, fdinfo_number(domain, "faults"));
+	EXPECT_EQ(number, netlink_faults(domain));
+}
+
+/* The next event is a fault in the domain, by the device; 0: by one that is not named. */
+static void expect_fault(int sock, Handle domain, uint32_t device)
+{
+	struct netlink_reply reply;
+
+	ASSERT_EQ(0, await_event(sock, &reply));
+	EXPECT_EQ(KOSDMA_CMD_FAULT_NTF, reply.cmd);
+	EXPECT_EQ(KOSDMA_NL_EVENT_FAULT, reply.number[KOSDMA_A_EVENT_EVENT]);
+	EXPECT_EQ(fdinfo_number(domain, "sid"), reply.number[KOSDMA_A_EVENT_SID]);
+	EXPECT_EQ(KOSDMA_HANDLE_DOMAIN, reply.number[KOSDMA_A_EVENT_TYPE]);
+	EXPECT_EQ(getpid(), reply.number[KOSDMA_A_EVENT_PID]);
+	EXPECT_EQ(geteuid(), reply.number[KOSDMA_A_EVENT_UID]);
+	EXPECT_EQ(device != 0, reply.has[KOSDMA_A_EVENT_DEVICE]);
+	EXPECT_EQ(device, reply.number[KOSDMA_A_EVENT_DEVICE]);
+	EXPECT_TRUE(reply.has[KOSDMA_A_EVENT_TIME]);
+	EXPECT_TRUE(reply.has[KOSDMA_A_EVENT_NUMBER]);
+}
+
+TEST_F(observe, a_fault_is_counted_for_its_domain_and_told)
+{
+	uint32_t before = stats().number[KOSDMA_A_STATS_FAULTS];
+	Handle one = domain_create(), two = domain_create();
+	int sock = netlink_open(), other = netlink_open();
+	struct netlink_reply reply;
+	char first[16], second[16];
+	struct edu edu;
+
+	require_faults();
+	edu_require_translation(&self->edu);
+	edu_require(&edu, 1);
+	snprintf(first, sizeof(first), "%x", self->edu.bdf);
+	snprintf(second, sizeof(second), "%x", edu.bdf);
+	ASSERT_EQ(0, netlink_join(sock, netlink_group(sock, "faults")));
+	ASSERT_EQ(0, netlink_join(other, netlink_group(other, "devices")));
+	/* Where no device is, there is no page table. */
+	EXPECT_FALSE(inject_fault(one, ""));
+	ASSERT_OK(KnIommuAttachDeviceToDomain(self->edu.bdf, one));
+	ASSERT_OK(KnIommuAttachDeviceToDomain(edu.bdf, two));
+	EXPECT_FALSE(inject_fault(one, second));
+	expect_faults(one, 0);
+
+	for (uint32_t n = 1; n <= 3; n++) {
+		test_context("fault %u of the first", n);
+		ASSERT_TRUE(inject_fault(one, first));
+		expect_fault(sock, one, self->edu.bdf);
+		expect_faults(one, n);
+		expect_faults(two, 0);
+	}
+	test_context("of the second");
+	ASSERT_TRUE(inject_fault(two, second));
+	expect_fault(sock, two, edu.bdf);
+	test_context("of no device");
+	ASSERT_TRUE(inject_fault(two, ""));
+	expect_fault(sock, two, 0);
+	test_context("%s", "");
+	expect_faults(one, 3);
+	expect_faults(two, 2);
+	EXPECT_EQ(5, stats().number[KOSDMA_A_STATS_FAULTS] - before);
+	EXPECT_EQ(EAGAIN, await_event(sock, &reply));
+	while (!netlink_event(other, &reply))
+		EXPECT_EQ(KOSDMA_CMD_DEVICE_NTF, reply.cmd);
+
+	/* They stay with the domain, whatever becomes of the device and its page table. */
+	ASSERT_OK(KnIommuDetachDeviceFromDomain(self->edu.bdf, one));
+	EXPECT_FALSE(inject_fault(one, ""));
+	expect_faults(one, 3);
+	ASSERT_OK(KnIommuAttachDeviceToDomain(self->edu.bdf, one));
+	ASSERT_TRUE(inject_fault(one, first));
+	expect_fault(sock, one, self->edu.bdf);
+	expect_faults(one, 4);
+	EXPECT_OK(KnHandleClose(one));
+	EXPECT_OK(KnHandleClose(two));
+	close(sock);
+	close(other);
+	set_driver(&edu, "");
+}
+
+/* The automatic domain has no handle to read fdinfo of. */
+static void see_automatic(const struct netlink_reply *reply, void *arg)
+{
+	if (reply->has[KOSDMA_A_DOMAIN_AUTOMATIC])
+		*(struct netlink_reply *)arg = *reply;
+}
+
+static struct netlink_reply automatic_domain(void)
+{
+	struct netlink_reply reply = { 0 };
+	struct netlink_request req;
+	int sock = netlink_open();
+
+	netlink_request(&req, KOSDMA_CMD_DOMAIN_GET, true);
+	netlink_u32(&req, KOSDMA_A_DOMAIN_PID, getpid());
+	EXPECT_EQ(0, netlink_send(sock, &req, see_automatic, &reply).error);
+	EXPECT_NE(0, reply.number[KOSDMA_A_DOMAIN_SID]);
+	close(sock);
+	return reply;
+}
+
+static void see_fault(const struct netlink_reply *reply, void *arg)
+{
+	*(int *)arg += reply->number[KOSDMA_A_EVENT_EVENT] == KOSDMA_NL_EVENT_FAULT &&
+		       reply->number[KOSDMA_A_EVENT_PID] == (uint32_t)getpid();
+}
+
+/* At most 100 in five seconds; here more than two such times need more than ten. */
+TEST_F(observe, faults_too_many_to_be_told_are_counted)
+{
+	enum { NR = 500 };
+	int sock = netlink_open(), told = 0, kept = 0;
+	struct netlink_reply reply;
+	struct netlink_request req;
+	char text[64];
+
+	require_faults();
+	edu_require_translation(&self->edu);
+	ASSERT_OK(KnIommuAttachDevice(self->edu.bdf));
+	ASSERT_EQ(0, netlink_join(sock, netlink_group(sock, "faults")));
+	snprintf(text, sizeof(text), "%u %x",
+		 automatic_domain().number[KOSDMA_A_DOMAIN_SID], self->edu.bdf);
+	for (int i = 0; i < NR; i++)
+		ASSERT_TRUE(probe_write_file(FAULT, text));
+	EXPECT_EQ(NR, automatic_domain().number[KOSDMA_A_DOMAIN_FAULTS]);
+	while (!await_event(sock, &reply))
+		see_fault(&reply, &told);
+	EXPECT_GT(told, 50);
+	EXPECT_LT(told, NR);
+	close(sock);
+	sock = netlink_open();
+	netlink_request(&req, KOSDMA_CMD_EVENT_GET, true);
+	EXPECT_EQ(0, netlink_send(sock, &req, see_fault, &kept).error);
+	EXPECT_EQ(told, kept);
+	close(sock);
+	EXPECT_OK(KnIommuDetachDevice(self->edu.bdf));
 }
 
 /* It loses events and is told so; nobody else notices. */

@@ -259,3 +259,22 @@ int netlink_call(const struct netlink_request *req)
 	close(sock);
 	return result.error;
 }
+
+static void take_reply(const struct netlink_reply *reply, void *arg)
+{
+	*(struct netlink_reply *)arg = *reply;
+}
+
+uint32_t netlink_why(uint32_t address)
+{
+	struct netlink_reply reply = { 0 };
+	struct netlink_request req;
+	int sock = netlink_open();
+
+	netlink_request(&req, KOSDMA_CMD_WHY_GET, false);
+	netlink_u32(&req, KOSDMA_A_WHY_ADDRESS, address);
+	EXPECT_EQ(0, netlink_send(sock, &req, take_reply, &reply).error);
+	EXPECT_EQ(address, reply.number[KOSDMA_A_WHY_ADDRESS]);
+	close(sock);
+	return reply.nested;
+}

@@ -70,4 +70,7 @@ struct netlink_result netlink_receive(int sock, netlink_reply_fn *reply, void *a
 /* The same at a socket opened for it; returns 0 or an errno. */
 int netlink_call(const struct netlink_request *req);
 
+/* What keeps the caller from attaching the function: bits of enum kosdma_nl_obstacle. */
+uint32_t netlink_why(uint32_t address);
+
 #endif /* TESTS_LIB_NETLINK_H */
