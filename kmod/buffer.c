@@ -125,7 +125,8 @@ static bool kosdma_cgroup_has_no_room(unsigned long npages)
 	if (mem_cgroup_disabled())
 		return false;
 	rcu_read_lock();
-	for (memcg = mem_cgroup_from_task(current); memcg && !full; memcg = parent_mem_cgroup(memcg))
+	memcg = mem_cgroup_from_task(current);
+	for (; memcg && !full; memcg = parent_mem_cgroup(memcg))
 		full = page_counter_read(&memcg->memory) + npages > READ_ONCE(memcg->memory.max);
 	rcu_read_unlock();
 #endif

@@ -48,6 +48,7 @@ struct genl_family kosdma_nl_family __ro_after_init = {
 	"it takes CAP_SYS_ADMIN in the initial user namespace, of the sender and of who opened the socket"
 #define KOSDMA_NL_NO_DEVICE "there is no such PCI function"
 #define KOSDMA_NL_NO_MEMORY "out of memory"
+#define KOSDMA_NL_TOO_LONG "the answer does not fit into one message"
 
 bool kosdma_nl_on;
 
@@ -106,8 +107,10 @@ int kosdma_nl_handle_dump_start(struct netlink_callback *cb)
 {
 	struct kosdma_handle *cursor = kosdma_handle_cursor_new();
 
-	if (!cursor)
+	if (!cursor) {
+		NL_SET_ERR_MSG(cb->extack, KOSDMA_NL_NO_MEMORY);
 		return -ENOMEM;
+	}
 	kosdma_dump(cb)->cursor = cursor;
 	return kosdma_nl_object_dump_start(cb);
 }
@@ -160,6 +163,8 @@ static struct sk_buff *kosdma_reply_new(struct genl_info *info, u8 cmd, void **h
 static int kosdma_reply_send(struct genl_info *info, struct sk_buff *msg, void *hdr, int ret)
 {
 	if (ret) {
+		if (ret == -EMSGSIZE)
+			NL_SET_ERR_MSG(info->extack, KOSDMA_NL_TOO_LONG);
 		nlmsg_free(msg);
 		return ret;
 	}

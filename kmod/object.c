@@ -192,8 +192,9 @@ void kosdma_object_list(struct kosdma_object *obj)
 {
 	this_cpu_inc(kosdma_objects_count.made[obj->ops->type]);
 	kosdma_event_object(KOSDMA_NL_EVENT_CREATE, obj);
-	/* After all that the object is, and before it is looked whether a revoke was faster. */
+	/* After all that the object is. */
 	smp_store_release(&obj->listed, true);
+	/* Then: was a revoke faster? Pairs with that of kosdma_object_set_ended(). */
 	smp_mb();
 	if (READ_ONCE(obj->ended))
 		kosdma_object_tell_end(obj);
