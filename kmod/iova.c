@@ -167,10 +167,9 @@ visit:
 		iova = to_iova(rb);
 		if (iova->start - iova->gap > want->limit)
 			return false;
-		if (iova->gap >= need && iova_fits(want, iova->start - iova->gap, iova->start, out)) {
-			*next = iova;
+		*next = iova;
+		if (iova->gap >= need && iova_fits(want, iova->start - iova->gap, iova->start, out))
 			return true;
-		}
 		if (rb->rb_right && to_iova(rb->rb_right)->max_gap >= need) {
 			rb = rb->rb_right;
 			continue;

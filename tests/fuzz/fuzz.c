@@ -934,7 +934,9 @@ static void worker_main(int self, int in, int out)
 	device = open(KOSDMA_DEVICE, O_RDWR | O_CLOEXEC);
 	if (kcov >= 0 && !ioctl(kcov, KCOV_INIT_TRACE, (unsigned long)COVER_WORDS))
 		pcs = mmap(NULL, COVER_WORDS * 8, PROT_READ | PROT_WRITE, MAP_SHARED, kcov, 0);
-	if (device < 0 || (guided && (pcs == MAP_FAILED || ioctl(kcov, KCOV_ENABLE, KCOV_TRACE_PC))))
+	if (device < 0)
+		_exit(1);
+	if (guided && (pcs == MAP_FAILED || ioctl(kcov, KCOV_ENABLE, KCOV_TRACE_PC)))
 		_exit(1);
 	while (read(in, &c, sizeof(c)) == sizeof(c)) {
 		if (guided)
