@@ -121,13 +121,13 @@ static int kosdma_region_claim_raw(struct kosdma_region *region, bool driven,
  */
 static int kosdma_region_claim(struct kosdma_region *region, const char *driver)
 {
-	struct kosdma_claimant other;
-	struct kosdma_object *owner;
+	struct kosdma_claimant other = {};
 	bool again = true;
 	int ret;
 
 	for (;;) {
 		struct kosdma_process *dying = NULL;
+		struct kosdma_object *owner = NULL;
 
 		if (region->dev)
 			ret = kosdma_region_claim_device(region, &other, &owner, &dying);

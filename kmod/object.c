@@ -190,7 +190,6 @@ static void kosdma_object_tell_end(struct kosdma_object *obj)
  */
 void kosdma_object_list(struct kosdma_object *obj)
 {
-	this_cpu_inc(kosdma_objects_count.made[obj->ops->type]);
 	kosdma_event_object(KOSDMA_NL_EVENT_CREATE, obj);
 	/* After all that the object is. */
 	smp_store_release(&obj->listed, true);
@@ -198,6 +197,8 @@ void kosdma_object_list(struct kosdma_object *obj)
 	smp_mb();
 	if (READ_ONCE(obj->ended))
 		kosdma_object_tell_end(obj);
+	/* Last: a dump that passed it by is told that something has changed. */
+	this_cpu_inc(kosdma_objects_count.made[obj->ops->type]);
 }
 
 /**

@@ -5,6 +5,7 @@
  * on, and it can come back.
  */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
@@ -230,6 +231,59 @@ static void suspend(struct edu *edu)
 static void nothing(struct edu *edu)
 {
 	(void)edu;
+}
+
+/* Above the BARs of what is behind it, a bridge's memory window is nobody's. */
+static uint64_t window_of_a_bridge(void)
+{
+	unsigned long long start, end, flags, found = 0;
+	char path[PATH_MAX], line[128], class[16] = "";
+	struct dirent *entry;
+	DIR *dir = opendir("/sys/bus/pci/devices");
+	FILE *f;
+
+	ASSERT_NOT_NULL(dir);
+	while (!found && (entry = readdir(dir))) {
+		snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/class",
+			 entry->d_name);
+		f = fopen(path, "re");
+		if (!f)
+			continue;
+		if (!fgets(class, sizeof(class), f))
+			class[0] = '\0';
+		fclose(f);
+		if (strncmp(class, "0x0604", 6))
+			continue;
+		snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/resource",
+			 entry->d_name);
+		f = fopen(path, "re");
+		ASSERT_NOT_NULL(f);
+		/* 13: of I/O ports; 14: of memory. */
+		for (int i = 0; i < 15 && fgets(line, sizeof(line), f); i++)
+			if (i == 14 &&
+			    sscanf(line, "%llx %llx %llx", &start, &end,
+				   &flags) == 3 &&
+			    end > start)
+				found = end + 1 - PAGE;
+		fclose(f);
+	}
+	closedir(dir);
+	return found;
+}
+
+TEST(what_is_behind_a_bridge_can_be_unplugged_and_is_no_raw_range)
+{
+	Handle region = INVALID_HANDLE;
+	uint64_t addr;
+
+	probe_require_module();
+	if (geteuid())
+		SKIP("needs root, for a range that is in no BAR");
+	addr = window_of_a_bridge();
+	if (!addr)
+		SKIP("needs a PCI bridge with a memory window");
+	EXPECT_RC(rcSecurityDisallow,
+		  KnRegisterPhyMem(addr, PAGE, 0, &region));
 }
 
 FIXTURE(taken)
