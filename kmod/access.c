@@ -3,7 +3,8 @@
  * Accesses: a buffer open for the devices of a domain (Begin)
  *
  * Placed means: it has an address. In a translated domain that is a range of
- * the domain's space, entered in every hardware domain there is; in a direct
+ * the domain's space (maybe a part of a span, see span.c), entered in every
+ * hardware domain there is; in a direct
  * one the physical address, entered in the DMA API for every device there is.
  *
  * Once an access is closed, an IOMMU has cut devices off, and the pages may be
@@ -40,12 +41,34 @@ static unsigned long kosdma_access_pgsizes(struct kosdma_domain *domain)
 }
 
 /* The blocks lie largest first, so the first one decides. */
-static u64 kosdma_access_align(struct kosdma_access *access)
+u64 kosdma_access_align(const struct kosdma_access *access)
 {
 	struct kosdma_buffer *buffer = access->buffer;
 
 	return kosdma_blocks_align(buffer->order, buffer->sgt.sgl->length,
 				   kosdma_access_pgsizes(access->domain));
+}
+
+/* The last I/O address that it may have. */
+u64 kosdma_access_limit(const struct kosdma_access *access)
+{
+	u64 limit = access->domain->limit;
+
+	if (access->buffer->attr & KOSDMA_ATTR_ZONE_DMA32)
+		limit = min_t(u64, limit, DMA_BIT_MASK(32));
+	return limit;
+}
+
+/* What devices may do, as the IOMMU API has it. */
+int kosdma_access_prot(const struct kosdma_access *access)
+{
+	int prot = IOMMU_CACHE;
+
+	if (access->attr & KOSDMA_ATTR_TO_DEVICE)
+		prot |= IOMMU_READ;
+	if (access->attr & KOSDMA_ATTR_FROM_DEVICE)
+		prot |= IOMMU_WRITE;
+	return prot;
 }
 
 /**
@@ -58,14 +81,10 @@ static u64 kosdma_access_align(struct kosdma_access *access)
 int kosdma_access_map_hwdom(struct kosdma_access *access, struct kosdma_hwdom *hwdom)
 {
 	u64 bytes = kosdma_buffer_bytes(access->buffer);
-	int prot = IOMMU_CACHE;
+	int prot = kosdma_access_prot(access);
 	ssize_t mapped;
 
 	lockdep_assert_held(&access->domain->lock);
-	if (access->attr & KOSDMA_ATTR_TO_DEVICE)
-		prot |= IOMMU_READ;
-	if (access->attr & KOSDMA_ATTR_FROM_DEVICE)
-		prot |= IOMMU_WRITE;
 	if (access->buffer->sgt.orig_nents == 1)
 		mapped = kosdma_iommu_map(hwdom->iommu, access->iova.start,
 					  sg_phys(access->buffer->sgt.sgl), bytes, prot) ?: bytes;
@@ -79,22 +98,31 @@ int kosdma_access_map_hwdom(struct kosdma_access *access, struct kosdma_hwdom *h
 	return mapped == -EOPNOTSUPP ? mapped : -ENOMEM;
 }
 
-/* Until kosdma_domain_flush(), devices may still reach it. */
-static void kosdma_access_unmap_hwdom(struct kosdma_access *access, struct kosdma_hwdom *hwdom)
+/* Until kosdma_domain_flush(), devices may still reach the range. */
+void kosdma_hwdom_unmap(struct kosdma_hwdom *hwdom, u64 start, u64 bytes)
 {
 	struct iommu_iotlb_gather *gather = &hwdom->gather;
-	u64 bytes = kosdma_buffer_bytes(access->buffer);
 
 	/*
 	 * One range that spans all, guards and what lies between included: drivers
 	 * flush at once what does not continue the range or has another page size.
 	 * The page size is of use to those of other machines only.
 	 */
-	iommu_iotlb_gather_add_range(gather, access->iova.start, bytes);
+	iommu_iotlb_gather_add_range(gather, start, bytes);
 	if (IS_ENABLED(CONFIG_X86))
 		gather->pgsize = 0;
 	/* We know what is mapped, so what it returns tells us nothing. */
-	iommu_unmap_fast(hwdom->iommu, access->iova.start, bytes, gather);
+	iommu_unmap_fast(hwdom->iommu, start, bytes, gather);
+}
+
+/* Take an access out of every page table; its range and those who count it stay. */
+void kosdma_access_unmap(struct kosdma_access *access)
+{
+	struct kosdma_hwdom *hwdom;
+
+	list_for_each_entry(hwdom, &access->domain->hwdoms, node)
+		kosdma_hwdom_unmap(hwdom, access->iova.start,
+				   kosdma_buffer_bytes(access->buffer));
 }
 
 static enum dma_data_direction kosdma_access_direction(const struct kosdma_access *access)
@@ -182,13 +210,11 @@ static int kosdma_access_place_translated(struct kosdma_access *access)
 {
 	struct kosdma_domain *domain = access->domain;
 	struct kosdma_hwdom *hwdom, *undo;
-	u64 limit = domain->limit;
 	int ret;
 
-	if (access->buffer->attr & KOSDMA_ATTR_ZONE_DMA32)
-		limit = min_t(u64, limit, DMA_BIT_MASK(32));
 	if (!kosdma_iova_alloc(&domain->space, &access->iova, kosdma_buffer_bytes(access->buffer),
-			       PAGE_SIZE, kosdma_access_align(access), limit))
+			       PAGE_SIZE, kosdma_access_align(access),
+			       kosdma_access_limit(access)))
 		return -EDQUOT;
 
 	list_for_each_entry(hwdom, &domain->hwdoms, node) {
@@ -196,15 +222,13 @@ static int kosdma_access_place_translated(struct kosdma_access *access)
 		if (ret)
 			goto err_unmap;
 	}
-	domain->iova_bytes += kosdma_buffer_bytes(access->buffer);
-	kosdma_stat_add(KOSDMA_STAT_IOVA_BYTES, kosdma_buffer_bytes(access->buffer));
 	return 0;
 
 err_unmap:
 	list_for_each_entry(undo, &domain->hwdoms, node) {
 		if (undo == hwdom)
 			break;
-		kosdma_access_unmap_hwdom(access, undo);
+		kosdma_hwdom_unmap(undo, access->iova.start, kosdma_buffer_bytes(access->buffer));
 	}
 	kosdma_domain_flush(domain);
 	kosdma_iova_remove(&domain->space, &access->iova);
@@ -237,6 +261,39 @@ err_unmap:
 	return ret;
 }
 
+/* It has its address: everybody who counts is told. */
+void kosdma_access_placed(struct kosdma_access *access)
+{
+	struct kosdma_domain *domain = access->domain;
+
+	access->placed = true;
+	domain->placed++;
+	if (domain->mode == KOSDMA_MODE_TRANSLATED) {
+		domain->iova_bytes += kosdma_buffer_bytes(access->buffer);
+		kosdma_stat_add(KOSDMA_STAT_IOVA_BYTES, kosdma_buffer_bytes(access->buffer));
+	} else {
+		access->reached = true;
+	}
+	trace_access_place(access);
+	kosdma_stat_add(KOSDMA_STAT_PLACES, 1);
+}
+
+/* The reverse. */
+void kosdma_access_unplaced(struct kosdma_access *access)
+{
+	struct kosdma_domain *domain = access->domain;
+
+	access->placed = false;
+	domain->placed--;
+	if (domain->mode == KOSDMA_MODE_TRANSLATED) {
+		domain->iova_bytes -= kosdma_buffer_bytes(access->buffer);
+		kosdma_stat_add(KOSDMA_STAT_IOVA_BYTES,
+				-(s64)kosdma_buffer_bytes(access->buffer));
+	}
+	trace_access_unplace(access);
+	kosdma_stat_add(KOSDMA_STAT_UNPLACES, 1);
+}
+
 /**
  * kosdma_access_place() - give an access its address
  * @access: without one; its domain has a device
@@ -253,45 +310,36 @@ int kosdma_access_place(struct kosdma_access *access)
 		ret = kosdma_access_place_translated(access);
 	else
 		ret = kosdma_access_place_direct(access);
-	if (ret)
-		return ret;
-	access->placed = true;
-	access->reached = domain->mode == KOSDMA_MODE_DIRECT;
-	domain->placed++;
-	trace_access_place(access);
-	kosdma_stat_add(KOSDMA_STAT_PLACES, 1);
-	return 0;
+	if (!ret)
+		kosdma_access_placed(access);
+	return ret;
 }
 
 /**
  * kosdma_access_unplace() - take an access' address away
  * @access: placed
+ * @spans: for kosdma_span_finish(); NULL if the access is known to have no span
  *
- * Behind an IOMMU, no device reaches the buffer through it after the next
- * kosdma_domain_flush(), which comes before the lock is let go.
+ * Behind an IOMMU, no device reaches the buffer through it after
+ * kosdma_span_finish() and the next kosdma_domain_flush(), which come before the
+ * lock is let go.
  */
-void kosdma_access_unplace(struct kosdma_access *access)
+void kosdma_access_unplace(struct kosdma_access *access, struct list_head *spans)
 {
 	struct kosdma_domain *domain = access->domain;
-	struct kosdma_hwdom *hwdom;
 	struct kosdma_device *dev;
 
 	lockdep_assert_held(&domain->lock);
-	if (domain->mode == KOSDMA_MODE_TRANSLATED) {
-		list_for_each_entry(hwdom, &domain->hwdoms, node)
-			kosdma_access_unmap_hwdom(access, hwdom);
+	if (access->span) {
+		kosdma_span_unplace(access, spans);
+	} else if (domain->mode == KOSDMA_MODE_TRANSLATED) {
+		kosdma_access_unmap(access);
 		kosdma_iova_remove(&domain->space, &access->iova);
-		domain->iova_bytes -= kosdma_buffer_bytes(access->buffer);
-		kosdma_stat_add(KOSDMA_STAT_IOVA_BYTES,
-				-(s64)kosdma_buffer_bytes(access->buffer));
 	} else {
 		list_for_each_entry(dev, &domain->devices, domain_node)
 			kosdma_access_unmap_device(access, dev);
 	}
-	access->placed = false;
-	domain->placed--;
-	trace_access_unplace(access);
-	kosdma_stat_add(KOSDMA_STAT_UNPLACES, 1);
+	kosdma_access_unplaced(access);
 }
 
 /* --- death -------------------------------------------------------------------- */
@@ -362,6 +410,7 @@ void kosdma_ending_init(struct kosdma_ending *ending, enum kosdma_end how)
 	ending->domain = NULL;
 	ending->how = how;
 	INIT_LIST_HEAD(&ending->accesses);
+	INIT_LIST_HEAD(&ending->spans);
 	INIT_LIST_HEAD(&ending->released);
 }
 
@@ -378,7 +427,7 @@ static bool kosdma_ending_add_locked(struct kosdma_ending *ending, struct kosdma
 	written = access->reached && (access->placed || kosdma_domain_unquiet(domain));
 	access->done = true;
 	if (access->placed)
-		kosdma_access_unplace(access);
+		kosdma_access_unplace(access, &ending->spans);
 	list_del(&access->domain_node);
 	domain->nr_accesses--;
 	mutex_lock(&buffer->lock);
@@ -426,6 +475,7 @@ void kosdma_ending_finish(struct kosdma_ending *ending)
 
 	if (!domain)
 		return;
+	kosdma_span_finish(domain, &ending->spans);
 	kosdma_domain_flush(domain);
 	list_for_each_entry(access, &ending->accesses, buffer_node) {
 		if (!access->kept)
@@ -533,7 +583,7 @@ static struct kosdma_access *kosdma_access_new(struct kosdma_domain *domain,
 	return access;
 }
 
-/* Open it. If that fails half-way, whoever ends it closes it. */
+/* Open it, without an address yet. If that fails half-way, whoever ends it closes it. */
 static int kosdma_access_open(struct kosdma_access *access, struct kosdma_handle *source)
 {
 	struct kosdma_domain *domain = access->domain;
@@ -564,18 +614,8 @@ static int kosdma_access_open(struct kosdma_access *access, struct kosdma_handle
 	list_add_tail(&access->domain_node, &domain->accesses);
 	domain->nr_accesses++;
 	trace_access_begin(access);
-	if (!list_empty(&domain->devices))
-		ret = kosdma_access_place(access);
-	if (!ret)
-		kosdma_stat_add(KOSDMA_STAT_BEGINS, 1);
-	return ret;
+	return 0;
 }
-
-/* One access in the making. */
-struct kosdma_begin {
-	struct kosdma_handle *source;
-	struct kosdma_access *access;
-};
 
 /* What needs no lock, and the reserved descriptor of the handle. */
 static int kosdma_begin_prepare(struct kosdma_ucmd *ucmd, struct kosdma_domain *domain,
@@ -597,27 +637,55 @@ static int kosdma_begin_prepare(struct kosdma_ucmd *ucmd, struct kosdma_domain *
 				    out_handle);
 }
 
+/* Give those that are open their addresses. *@placed gets how many it went well for. */
+static int kosdma_begin_place(struct kosdma_domain *domain, struct kosdma_begin *begins,
+			      unsigned int count, unsigned int *placed)
+{
+	bool spans = domain->mode == KOSDMA_MODE_TRANSLATED;
+	unsigned int i, nr;
+	int ret;
+
+	for (i = 0; i < count; i += nr) {
+		*placed = i;
+		if (fatal_signal_pending(current))
+			return -EINTR;
+		nr = spans ? kosdma_span_place(domain, begins + i, count - i) : 0;
+		if (!nr) {
+			ret = kosdma_access_place(begins[i].access);
+			if (ret)
+				return ret;
+			nr = 1;
+		}
+		cond_resched();
+	}
+	*placed = count;
+	return 0;
+}
+
 /*
- * Open accesses that are prepared, all or none. @first gets how many could be
- * opened; if that is not all, they are closed again.
+ * Open accesses that are prepared, all or none. If it fails, *@failed gets the
+ * one at fault, and all are closed again.
  */
 static int kosdma_begin_open(struct kosdma_domain *domain, struct kosdma_begin *begins,
-			     unsigned int count, unsigned int *opened)
+			     unsigned int count, unsigned int *failed)
 {
 	struct kosdma_ending ending;
-	unsigned int i, undo;
+	unsigned int opened, undo;
 	int ret = 0;
 
 	mutex_lock(&domain->lock);
-	for (i = 0; i < count; i++) {
+	for (opened = 0; opened < count; opened++) {
 		ret = fatal_signal_pending(current) ? -EINTR :
-		      kosdma_access_open(begins[i].access, begins[i].source);
+		      kosdma_access_open(begins[opened].access, begins[opened].source);
 		if (ret)
 			break;
 		cond_resched();
 	}
-	*opened = i;
+	*failed = opened;
+	if (!ret && !list_empty(&domain->devices))
+		ret = kosdma_begin_place(domain, begins, count, failed);
 	if (!ret) {
+		kosdma_stat_add(KOSDMA_STAT_BEGINS, count);
 		mutex_unlock(&domain->lock);
 		return 0;
 	}
@@ -625,11 +693,12 @@ static int kosdma_begin_open(struct kosdma_domain *domain, struct kosdma_begin *
 	kosdma_ending_init(&ending, KOSDMA_ENDED);
 	kosdma_object_get(&domain->obj);
 	ending.domain = domain;
-	for (undo = 0; undo <= i; undo++)
+	for (undo = 0; undo < opened; undo++)
 		kosdma_ending_add_locked(&ending, begins[undo].access);
 	kosdma_ending_finish(&ending);
 	/* One that failed before it was open has a use all the same. */
-	kosdma_use_del(&begins[i].access->use);
+	if (opened < count)
+		kosdma_use_del(&begins[opened].access->use);
 	return ret;
 }
 
@@ -660,7 +729,7 @@ int kosdma_ioctl_access_begin(struct kosdma_ucmd *ucmd)
 	struct kosdma_access_begin *cmd = ucmd->cmd;
 	struct kosdma_begin begin = {};
 	struct kosdma_domain *domain;
-	unsigned int opened;
+	unsigned int failed;
 	int ret;
 
 	begin.source = kosdma_handle_get(cmd->handle, KOSDMA_HANDLE_BUFFER,
@@ -674,7 +743,7 @@ int kosdma_ioctl_access_begin(struct kosdma_ucmd *ucmd)
 	}
 	ret = kosdma_begin_prepare(ucmd, domain, &begin, &cmd->out_handle);
 	if (!ret)
-		ret = kosdma_begin_open(domain, &begin, 1, &opened);
+		ret = kosdma_begin_open(domain, &begin, 1, &failed);
 	kosdma_domain_put(domain);
 out_begin:
 	kosdma_begin_put(&begin);
@@ -685,15 +754,13 @@ out_begin:
 static u64 kosdma_begin_addr(struct kosdma_access *access)
 {
 	struct sg_table *sgt = &access->buffer->sgt;
-	u64 addr = 0;
 
-	mutex_lock(&access->domain->lock);
+	lockdep_assert_held(&access->domain->lock);
 	if (access->placed && access->domain->mode == KOSDMA_MODE_TRANSLATED)
-		addr = access->iova.start;
-	else if (access->placed && sgt->orig_nents == 1)
-		addr = sg_phys(sgt->sgl);
-	mutex_unlock(&access->domain->lock);
-	return addr;
+		return access->iova.start;
+	if (access->placed && sgt->orig_nents == 1)
+		return sg_phys(sgt->sgl);
+	return 0;
 }
 
 /* With @begins zeroed. If it fails, @failed gets the item at fault. */
@@ -725,8 +792,10 @@ static int kosdma_begin_many(struct kosdma_ucmd *ucmd, struct kosdma_domain *dom
 	if (ret)
 		return ret;
 	ucmd->tell = false;
+	mutex_lock(&domain->lock);
 	for (i = 0; i < count; i++)
 		items[i].out_addr = kosdma_begin_addr(begins[i].access);
+	mutex_unlock(&domain->lock);
 	return 0;
 }
 

@@ -369,7 +369,7 @@ static int kosdma_domain_place_all(struct kosdma_domain *domain, struct kosdma_d
 		if (access == stop)
 			break;
 		if (access->fresh)
-			kosdma_access_unplace(access);
+			kosdma_access_unplace(access, NULL);
 		else if (direct)
 			kosdma_access_unmap_device(access, dev);
 		cond_resched();
@@ -582,6 +582,7 @@ int kosdma_domain_set_mask(struct kosdma_domain *domain, struct kosdma_device *d
 void kosdma_domain_end(struct kosdma_domain *domain)
 {
 	struct kosdma_access *access;
+	LIST_HEAD(spans);
 
 	mutex_lock(&domain->lock);
 	if (!domain->closed)
@@ -600,9 +601,10 @@ void kosdma_domain_end(struct kosdma_domain *domain)
 	}
 	list_for_each_entry(access, &domain->accesses, domain_node) {
 		if (access->placed)
-			kosdma_access_unplace(access);
+			kosdma_access_unplace(access, &spans);
 		cond_resched();
 	}
+	kosdma_span_finish(domain, &spans);
 	kosdma_domain_flush(domain);
 	mutex_unlock(&domain->lock);
 	kosdma_object_set_ended(&domain->obj, KOSDMA_ENDED);

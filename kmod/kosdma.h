@@ -53,6 +53,7 @@ struct kosdma_handle;
 struct kosdma_mapping;
 struct kosdma_object;
 struct kosdma_process;
+struct kosdma_span;
 struct kosdma_use;
 
 #define KOSDMA_ATTR_CACHE	(KOSDMA_ATTR_WRITE_BACK | KOSDMA_ATTR_WRITE_THROUGH | \
@@ -700,7 +701,9 @@ int kosdma_ioctl_domain_create(struct kosdma_ucmd *ucmd);
  * @attr: direction bits that buffer and rights both allow; immutable
  * @domain_node: in domain->accesses or domain->lingering or the quarantine
  * @buffer_node: in buffer->accesses, guarded by buffer->lock
- * @iova: its range in domain->space, valid if @placed in a translated domain
+ * @iova: its range, valid if @placed in a translated domain; without @span, in
+ *	domain->space
+ * @span: that it is a member of, or NULL
  * @placed: it has an address, which is fixed until it ends or its domain does
  * @fresh: placed by the attach that is under way
  * @reached: in a direct domain: has been placed at some time
@@ -723,6 +726,7 @@ struct kosdma_access {
 	struct list_head domain_node;
 	struct list_head buffer_node;
 	struct kosdma_iova iova;
+	struct kosdma_span *span;
 	bool placed;
 	bool fresh;
 	bool reached;
@@ -738,12 +742,14 @@ struct kosdma_access {
  * @domain: its lock is held, from the first to kosdma_ending_finish(); or NULL
  * @how: why they end
  * @accesses: those that devices may reach until the flush, by buffer_node
+ * @spans: of those of them that have one, see kosdma_span_unplace()
  * @released: those that lingered and are done
  */
 struct kosdma_ending {
 	struct kosdma_domain *domain;
 	enum kosdma_end how;
 	struct list_head accesses;
+	struct list_head spans;
 	struct list_head released;
 };
 
@@ -752,8 +758,25 @@ static inline struct kosdma_access *to_access(struct kosdma_object *obj)
 	return container_of(obj, struct kosdma_access, obj);
 }
 
+/**
+ * struct kosdma_begin - an access in the making
+ * @source: the buffer's handle, through which it is begun; in use by the caller
+ * @access: the access, with a reference
+ */
+struct kosdma_begin {
+	struct kosdma_handle *source;
+	struct kosdma_access *access;
+};
+
+u64 kosdma_access_align(const struct kosdma_access *access);
+u64 kosdma_access_limit(const struct kosdma_access *access);
+int kosdma_access_prot(const struct kosdma_access *access);
+void kosdma_hwdom_unmap(struct kosdma_hwdom *hwdom, u64 start, u64 bytes);
+void kosdma_access_unmap(struct kosdma_access *access);
+void kosdma_access_placed(struct kosdma_access *access);
+void kosdma_access_unplaced(struct kosdma_access *access);
 int kosdma_access_place(struct kosdma_access *access);
-void kosdma_access_unplace(struct kosdma_access *access);
+void kosdma_access_unplace(struct kosdma_access *access, struct list_head *spans);
 int kosdma_access_map_hwdom(struct kosdma_access *access, struct kosdma_hwdom *hwdom);
 int kosdma_access_map_device(struct kosdma_access *access, struct kosdma_device *dev);
 void kosdma_access_unmap_device(struct kosdma_access *access, struct kosdma_device *dev);
@@ -767,6 +790,13 @@ void kosdma_access_release(struct list_head *done);
 int kosdma_ioctl_access_begin(struct kosdma_ucmd *ucmd);
 int kosdma_ioctl_access_begin_many(struct kosdma_ucmd *ucmd);
 int kosdma_ioctl_access_info(struct kosdma_ucmd *ucmd);
+
+/* --- span.c --------------------------------------------------------------- */
+
+unsigned int kosdma_span_place(struct kosdma_domain *domain, const struct kosdma_begin *begins,
+			       unsigned int count);
+void kosdma_span_unplace(struct kosdma_access *access, struct list_head *spans);
+void kosdma_span_finish(struct kosdma_domain *domain, struct list_head *spans);
 
 /* --- quarantine.c --------------------------------------------------------- */
 
