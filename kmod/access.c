@@ -522,13 +522,12 @@ static void kosdma_access_object_end(struct kosdma_object *obj, enum kosdma_end 
 	kosdma_access_end(to_access(obj), how);
 }
 
-static void kosdma_access_free(struct kosdma_object *obj)
+static void kosdma_access_drop(struct kosdma_object *obj)
 {
 	struct kosdma_access *access = to_access(obj);
 
 	kosdma_object_put(&access->buffer->obj);
 	kosdma_domain_put(access->domain);
-	kfree(access);
 }
 
 static void kosdma_access_show(struct seq_file *m, struct kosdma_object *obj)
@@ -553,20 +552,25 @@ static const struct kosdma_object_ops kosdma_access_ops = {
 	.type = KOSDMA_HANDLE_ACCESS,
 	.name = "[kosdma-access]",
 	.end = kosdma_access_object_end,
-	.free = kosdma_access_free,
+	.drop = kosdma_access_drop,
 	.show = kosdma_access_show,
 };
 
 /* --- ioctls -------------------------------------------------------------------- */
 
 /* An access that is not open yet, with one reference. */
-static struct kosdma_access *kosdma_access_new(struct kosdma_domain *domain,
+static struct kosdma_access *kosdma_access_new(struct kosdma_ucmd *ucmd,
+					       struct kosdma_domain *domain,
 					       struct kosdma_buffer *buffer, u32 attr)
 {
 	struct kosdma_access *access;
 	int ret;
 
-	access = kzalloc(sizeof(*access), GFP_KERNEL_ACCOUNT);
+	access = kosdma_spare_take(ucmd);
+	if (access)
+		memset(access, 0, sizeof(*access));
+	else
+		access = kzalloc(sizeof(*access), GFP_KERNEL_ACCOUNT);
 	if (!access)
 		return ERR_PTR(-ENOMEM);
 	ret = kosdma_object_init(&access->obj, &kosdma_access_ops);
@@ -629,7 +633,7 @@ static int kosdma_begin_prepare(struct kosdma_ucmd *ucmd, struct kosdma_domain *
 				   kosdma_machine_write_only());
 	if (!attr)
 		return -EACCES;
-	access = kosdma_access_new(domain, buffer, attr);
+	access = kosdma_access_new(ucmd, domain, buffer, attr);
 	if (IS_ERR(access))
 		return PTR_ERR(access);
 	begin->access = access;
@@ -711,19 +715,6 @@ static void kosdma_begin_put(struct kosdma_begin *begin)
 		kosdma_handle_put(begin->source);
 }
 
-/* The caller's domain that an ioctl names, with a reference. */
-static struct kosdma_domain *kosdma_begin_domain(int fd)
-{
-	struct kosdma_process *process = kosdma_process_current();
-	struct kosdma_domain *domain;
-
-	if (IS_ERR(process))
-		return ERR_CAST(process);
-	domain = kosdma_domain_get(fd, process);
-	kosdma_process_put(process);
-	return domain;
-}
-
 int kosdma_ioctl_access_begin(struct kosdma_ucmd *ucmd)
 {
 	struct kosdma_access_begin *cmd = ucmd->cmd;
@@ -736,7 +727,7 @@ int kosdma_ioctl_access_begin(struct kosdma_ucmd *ucmd)
 					 KOSDMA_RIGHT_DMA_BEGIN);
 	if (IS_ERR(begin.source))
 		return PTR_ERR(begin.source);
-	domain = kosdma_begin_domain(cmd->domain);
+	domain = kosdma_domain_get(ucmd, cmd->domain);
 	if (IS_ERR(domain)) {
 		ret = PTR_ERR(domain);
 		goto out_begin;
@@ -821,7 +812,7 @@ int kosdma_ioctl_access_begin_many(struct kosdma_ucmd *ucmd)
 	ret = -ENOMEM;
 	if (!begins)
 		goto out_items;
-	domain = kosdma_begin_domain(cmd->domain);
+	domain = kosdma_domain_get(ucmd, cmd->domain);
 	if (IS_ERR(domain)) {
 		ret = PTR_ERR(domain);
 		goto out_begins;

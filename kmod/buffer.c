@@ -391,12 +391,11 @@ static void kosdma_buffer_end(struct kosdma_object *obj, enum kosdma_end how)
 	trace_buffer_free(buffer);
 }
 
-static void kosdma_buffer_free(struct kosdma_object *obj)
+static void kosdma_buffer_drop(struct kosdma_object *obj)
 {
 	struct kosdma_buffer *buffer = to_buffer(obj);
 
 	mutex_destroy(&buffer->lock);
-	kfree(buffer);
 }
 
 static void kosdma_buffer_show(struct seq_file *m, struct kosdma_object *obj)
@@ -420,7 +419,7 @@ static const struct kosdma_object_ops kosdma_buffer_ops = {
 	.transferable = true,
 	.name = "[kosdma-buffer]",
 	.end = kosdma_buffer_end,
-	.free = kosdma_buffer_free,
+	.drop = kosdma_buffer_drop,
 	.show = kosdma_buffer_show,
 };
 

@@ -921,7 +921,6 @@ u32 kosdma_device_domain(u32 address)
 int kosdma_ioctl_device_attach(struct kosdma_ucmd *ucmd)
 {
 	struct kosdma_device_attach *cmd = ucmd->cmd;
-	struct kosdma_process *process;
 	struct kosdma_domain *domain;
 	struct kosdma_device *dev;
 	int ret;
@@ -936,24 +935,17 @@ int kosdma_ioctl_device_attach(struct kosdma_ucmd *ucmd)
 	ret = kosdma_device_may_hold(dev);
 	if (ret)
 		goto out_device;
-	process = kosdma_process_current();
-	if (IS_ERR(process)) {
-		ret = PTR_ERR(process);
-		goto out_device;
-	}
-	domain = kosdma_domain_get(cmd->domain, process);
+	domain = kosdma_domain_get(ucmd, cmd->domain);
 	if (IS_ERR(domain)) {
 		ret = PTR_ERR(domain);
-		goto out_process;
+		goto out_device;
 	}
-	ret = kosdma_device_lock_for(dev, process);
+	ret = kosdma_device_lock_for(dev, domain->process);
 	if (!ret) {
-		ret = kosdma_device_attach(dev, domain, process);
+		ret = kosdma_device_attach(dev, domain, domain->process);
 		kosdma_device_unlock(dev);
 	}
 	kosdma_domain_put(domain);
-out_process:
-	kosdma_process_put(process);
 out_device:
 	if (ret)
 		kosdma_event_refuse(dev->address, -ret);
@@ -964,7 +956,6 @@ out_device:
 int kosdma_ioctl_device_detach(struct kosdma_ucmd *ucmd)
 {
 	struct kosdma_device_attach *cmd = ucmd->cmd;
-	struct kosdma_process *process;
 	struct kosdma_domain *domain;
 	struct kosdma_device *dev;
 	int ret;
@@ -974,15 +965,10 @@ int kosdma_ioctl_device_detach(struct kosdma_ucmd *ucmd)
 	dev = kosdma_device_find(cmd->address);
 	if (!dev)
 		return kosdma_device_not_attached(cmd->address);
-	process = kosdma_process_current();
-	if (IS_ERR(process)) {
-		ret = PTR_ERR(process);
-		goto out_device;
-	}
-	domain = kosdma_domain_get(cmd->domain, process);
+	domain = kosdma_domain_get(ucmd, cmd->domain);
 	if (IS_ERR(domain)) {
 		ret = PTR_ERR(domain);
-		goto out_process;
+		goto out_device;
 	}
 	mutex_lock(&dev->group->lock);
 	if (dev->attached && dev->group->domain == domain) {
@@ -993,8 +979,6 @@ int kosdma_ioctl_device_detach(struct kosdma_ucmd *ucmd)
 	}
 	mutex_unlock(&dev->group->lock);
 	kosdma_domain_put(domain);
-out_process:
-	kosdma_process_put(process);
 out_device:
 	kosdma_device_put(dev);
 	return ret;

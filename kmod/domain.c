@@ -634,7 +634,7 @@ static void kosdma_domain_object_end(struct kosdma_object *obj, enum kosdma_end 
 	kosdma_domain_end(to_domain(obj));
 }
 
-static void kosdma_domain_free(struct kosdma_object *obj)
+static void kosdma_domain_drop(struct kosdma_object *obj)
 {
 	struct kosdma_domain *domain = to_domain(obj);
 	struct rb_node *rb;
@@ -658,7 +658,6 @@ static void kosdma_domain_free(struct kosdma_object *obj)
 		kosdma_device_put(domain->unquiet);
 	mutex_destroy(&domain->lock);
 	kosdma_process_put(domain->process);
-	kfree(domain);
 }
 
 /* As fdinfo has it. */
@@ -689,7 +688,7 @@ static const struct kosdma_object_ops kosdma_domain_ops = {
 	.type = KOSDMA_HANDLE_DOMAIN,
 	.name = "[kosdma-domain]",
 	.end = kosdma_domain_object_end,
-	.free = kosdma_domain_free,
+	.drop = kosdma_domain_drop,
 	.show = kosdma_domain_show,
 };
 
@@ -761,18 +760,22 @@ static struct kosdma_domain *kosdma_domain_automatic(struct kosdma_process *proc
 
 /**
  * kosdma_domain_get() - the domain that an ioctl of the caller names
+ * @ucmd: the ioctl
  * @fd: its handle, or KOSDMA_NO_HANDLE: the automatic domain
- * @process: the calling process
  *
- * Return: the domain, with a reference, or an error pointer.
+ * Return: the domain, which is one of the calling process, with a reference, or an
+ * error pointer.
  */
-struct kosdma_domain *kosdma_domain_get(int fd, struct kosdma_process *process)
+struct kosdma_domain *kosdma_domain_get(struct kosdma_ucmd *ucmd, int fd)
 {
+	struct kosdma_process *process;
 	struct kosdma_handle *handle;
 	struct kosdma_domain *domain;
 
-	if (fd == KOSDMA_NO_HANDLE)
-		return kosdma_domain_automatic(process);
+	if (fd == KOSDMA_NO_HANDLE) {
+		process = kosdma_ucmd_process(ucmd);
+		return IS_ERR(process) ? ERR_CAST(process) : kosdma_domain_automatic(process);
+	}
 	handle = kosdma_handle_get(fd, KOSDMA_HANDLE_DOMAIN, 0);
 	if (IS_ERR(handle))
 		return ERR_CAST(handle);
@@ -794,11 +797,10 @@ int kosdma_ioctl_domain_create(struct kosdma_ucmd *ucmd)
 	struct kosdma_domain *domain;
 	int ret;
 
-	process = kosdma_process_current();
+	process = kosdma_ucmd_process(ucmd);
 	if (IS_ERR(process))
 		return PTR_ERR(process);
 	domain = kosdma_domain_new(process);
-	kosdma_process_put(process);
 	if (IS_ERR(domain))
 		return PTR_ERR(domain);
 	mutex_lock(&domain->process->lock);

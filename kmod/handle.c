@@ -25,7 +25,7 @@
 
 static const struct file_operations kosdma_handle_fops;
 
-static void kosdma_handle_closed(struct kosdma_handle *handle);
+static void *kosdma_handle_closed(struct kosdma_handle *handle);
 
 /* --- the inheritance tree ------------------------------------------------- */
 
@@ -279,13 +279,13 @@ void kosdma_use_del(struct kosdma_use *use)
 	kosdma_handle_free_list(&dead);
 }
 
-/* --- spare files ------------------------------------------------------------ */
+/* --- spares ------------------------------------------------------------------ */
 
 /*
  * To make and destroy a file costs more than all else that an access needs but
  * the IOMMU. So the file of one that is closed by its process is kept for the
- * next one, if nothing is left of its past: neither a reference nor a trace of
- * what user space can do with a descriptor.
+ * next one, with the memory of the access, if nothing is left of its past: neither
+ * a reference nor a trace of what user space can do with a descriptor.
  */
 
 #define KOSDMA_HANDLE_FLAGS O_RDWR
@@ -302,25 +302,32 @@ struct kosdma_spares *kosdma_spares_new(void)
 /* Nobody uses them. */
 void kosdma_spares_free(struct kosdma_spares *spares)
 {
-	while (spares->count)
-		fput(spares->files[--spares->count]);
+	while (spares->count) {
+		spares->count--;
+		fput(spares->spare[spares->count].file);
+		kfree(spares->spare[spares->count].memory);
+	}
 	kfree(spares);
 }
 
-/* A file for the handle of an access, or NULL. */
-static struct file *kosdma_spare_take(struct kosdma_spares *spares, struct kosdma_handle *handle)
+/* Memory that an access had, and for its handle, a file: in @ucmd->spare. Or NULL. */
+void *kosdma_spare_take(struct kosdma_ucmd *ucmd)
 {
-	struct file *file = NULL;
+	struct kosdma_spares *spares = ucmd->spares;
+	void *memory = NULL;
+	unsigned int last;
 
-	if (handle->obj->ops->type != KOSDMA_HANDLE_ACCESS || !READ_ONCE(spares->count))
+	if (!READ_ONCE(spares->count))
 		return NULL;
 	spin_lock(&spares->lock);
-	if (spares->count && spares->files[spares->count - 1]->f_cred == current_cred())
-		file = spares->files[--spares->count];
+	last = spares->count - 1;
+	if (spares->count && spares->spare[last].file->f_cred == current_cred()) {
+		spares->count = last;
+		memory = spares->spare[last].memory;
+		ucmd->spare = spares->spare[last].file;
+	}
 	spin_unlock(&spares->lock);
-	if (file)
-		file->private_data = handle;
-	return file;
+	return memory;
 }
 
 /*
@@ -350,20 +357,26 @@ static int kosdma_handle_close_fd(struct kosdma_ucmd *ucmd, int fd, struct file 
 	struct kosdma_handle *handle = file->private_data;
 	struct kosdma_spares *spares = ucmd->spares;
 	int ret = close_fd(fd);
+	void *memory = NULL;
 
 	if (handle->obj->ops->type == KOSDMA_HANDLE_ACCESS && READ_ONCE(handle->obj->ended) &&
 	    READ_ONCE(spares->count) < KOSDMA_NR_SPARES && kosdma_spare_fits(file)) {
-		kosdma_handle_closed(handle);
 		file->private_data = NULL;
+		memory = kosdma_handle_closed(handle);
+	}
+	if (memory) {
 		spin_lock(&spares->lock);
 		if (spares->count < KOSDMA_NR_SPARES) {
-			spares->files[spares->count++] = file;
+			spares->spare[spares->count].file = file;
+			spares->spare[spares->count++].memory = memory;
+			memory = NULL;
 			file = NULL;
 		}
 		spin_unlock(&spares->lock);
 	}
 	if (file)
 		fput(file);
+	kfree(memory);
 	return ret;
 }
 
@@ -401,11 +414,13 @@ int kosdma_handle_create(struct kosdma_ucmd *ucmd, struct kosdma_object *obj, u3
 	if (ret)
 		goto err_free;
 	if (!obj->ops->transferable) {
-		handle->owner = kosdma_process_current();
-		if (IS_ERR(handle->owner)) {
-			ret = PTR_ERR(handle->owner);
+		struct kosdma_process *process = kosdma_ucmd_process(ucmd);
+
+		if (IS_ERR(process)) {
+			ret = PTR_ERR(process);
 			goto err_user;
 		}
+		handle->owner = kosdma_process_get(process);
 	}
 	handle->obj = kosdma_object_get(obj);
 	handle->pid = task_tgid_nr(current);
@@ -422,10 +437,14 @@ int kosdma_handle_create(struct kosdma_ucmd *ucmd, struct kosdma_object *obj, u3
 		ret = fd;
 		goto err_put;
 	}
-	file = kosdma_spare_take(ucmd->spares, handle);
-	if (!file)
+	file = ucmd->spare;
+	if (file) {
+		ucmd->spare = NULL;
+		file->private_data = handle;
+	} else {
 		file = anon_inode_getfile(obj->ops->name, &kosdma_handle_fops, handle,
 					  KOSDMA_HANDLE_FLAGS);
+	}
 	if (IS_ERR(file)) {
 		ret = PTR_ERR(file);
 		goto err_fd;
@@ -586,8 +605,8 @@ void kosdma_handle_put(struct kosdma_handle *handle)
 
 /* --- the file ------------------------------------------------------------- */
 
-/* The handle has no file any more. */
-static void kosdma_handle_closed(struct kosdma_handle *handle)
+/* The handle has no file any more. Returns the memory of its object if that was all of it. */
+static void *kosdma_handle_closed(struct kosdma_handle *handle)
 {
 	struct kosdma_object *obj = kosdma_object_get(handle->obj);
 	bool last = false;
@@ -604,13 +623,13 @@ static void kosdma_handle_closed(struct kosdma_handle *handle)
 	if (last)
 		kosdma_object_end(obj);
 	kosdma_handle_free_list(&dead);
-	kosdma_object_put(obj);
+	return kosdma_object_put_memory(obj) ? obj : NULL;
 }
 
 static int kosdma_handle_release(struct inode *inode, struct file *file)
 {
 	if (file->private_data)
-		kosdma_handle_closed(file->private_data);
+		kfree(kosdma_handle_closed(file->private_data));
 	return 0;
 }
 
@@ -836,16 +855,10 @@ static void kosdma_badge_end(struct kosdma_object *obj, enum kosdma_end how)
 	kosdma_object_set_ended(obj, how);
 }
 
-static void kosdma_badge_free(struct kosdma_object *obj)
-{
-	kfree(obj);
-}
-
 static const struct kosdma_object_ops kosdma_badge_ops = {
 	.type = KOSDMA_HANDLE_BADGE,
 	.name = "[kosdma-badge]",
 	.end = kosdma_badge_end,
-	.free = kosdma_badge_free,
 };
 
 int kosdma_ioctl_badge_create(struct kosdma_ucmd *ucmd)

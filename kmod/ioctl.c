@@ -122,6 +122,19 @@ static const struct kosdma_ioctl kosdma_ioctls[] = {
 		     kosdma_handle_close_many, handles, false),
 };
 
+/* The caller, looked up once for each ioctl; or an error pointer of kosdma_process_current(). */
+struct kosdma_process *kosdma_ucmd_process(struct kosdma_ucmd *ucmd)
+{
+	struct kosdma_process *process = ucmd->process;
+
+	if (!process) {
+		process = kosdma_process_current();
+		if (!IS_ERR(process))
+			ucmd->process = process;
+	}
+	return process;
+}
+
 static int kosdma_dispatch(struct kosdma_spares *spares, unsigned int nr, unsigned long arg)
 {
 	void __user *ubuf = (void __user *)arg;
@@ -161,6 +174,10 @@ static int kosdma_dispatch(struct kosdma_spares *spares, unsigned int nr, unsign
 		else
 			kosdma_handle_publish(handle);
 	}
+	if (ucmd.spare)
+		fput(ucmd.spare);
+	if (ucmd.process)
+		kosdma_process_put(ucmd.process);
 	return ret;
 }
 

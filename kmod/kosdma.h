@@ -71,7 +71,9 @@ struct kosdma_use;
 /**
  * struct kosdma_ucmd - one ioctl in progress
  * @cmd: the command's struct, in kernel memory; results go here
- * @spares: files that the call may use, and give back
+ * @spares: of the descriptor: what the call may use, and give back
+ * @spare: a file for the next handle that it makes, or NULL
+ * @process: the caller, with a reference, or NULL; see kosdma_ucmd_process()
  * @new: handles that the dispatcher publishes when @cmd has been copied out and
  *	nothing has failed, and aborts otherwise; chained by @next
  * @tail: where the next one is chained
@@ -80,12 +82,16 @@ struct kosdma_use;
 struct kosdma_ucmd {
 	void *cmd;
 	struct kosdma_spares *spares;
+	struct file *spare;
+	struct kosdma_process *process;
 	struct kosdma_handle *new;
 	struct kosdma_handle **tail;
 	bool tell;
 };
 
 extern const struct file_operations kosdma_fops;
+
+struct kosdma_process *kosdma_ucmd_process(struct kosdma_ucmd *ucmd);
 
 /* --- event.c: numbers and events ------------------------------------------ */
 
@@ -193,7 +199,8 @@ enum kosdma_end {
  * @end: nobody can reach the object any more, or it was revoked: give back
  *	everything but its memory. Called without locks, maybe more than once
  *	and concurrently; finished when any call returns.
- * @free: the last reference is gone
+ * @drop: optional: the last reference is gone: give back those that it has; its
+ *	memory is freed then
  * @show: optional: lines for fdinfo
  */
 struct kosdma_object_ops {
@@ -203,7 +210,7 @@ struct kosdma_object_ops {
 	const char *name;
 	void (*close)(struct kosdma_object *obj);
 	void (*end)(struct kosdma_object *obj, enum kosdma_end how);
-	void (*free)(struct kosdma_object *obj);
+	void (*drop)(struct kosdma_object *obj);
 	void (*show)(struct seq_file *m, struct kosdma_object *obj);
 };
 
@@ -318,6 +325,7 @@ struct kosdma_object *kosdma_object_next(u32 *sid, u32 types);
 unsigned int kosdma_object_changes(enum kosdma_handle_type type);
 unsigned int kosdma_object_count(enum kosdma_handle_type type);
 void kosdma_object_put(struct kosdma_object *obj);
+bool kosdma_object_put_memory(struct kosdma_object *obj);
 void kosdma_object_set_ended(struct kosdma_object *obj, enum kosdma_end how);
 void kosdma_object_set_events(struct kosdma_object *obj, __poll_t events);
 void kosdma_object_pin(struct kosdma_object *obj);
@@ -332,24 +340,28 @@ static inline struct kosdma_object *kosdma_object_get(struct kosdma_object *obj)
 	return obj;
 }
 
-/* How many files of closed accesses a descriptor of the device keeps. */
+/* How many closed accesses a descriptor of the device keeps. */
 #define KOSDMA_NR_SPARES 64
 
 /**
- * struct kosdma_spares - files of closed accesses, for the next ones
+ * struct kosdma_spares - what is left of closed accesses, for the next ones
  * @lock: guards what follows
  * @count: how many there are
- * @files: nobody else has a reference on them, and nothing is known of them
- *	but their name and their owner's credentials
+ * @spare: their files, on which nobody else has a reference, and of which nothing
+ *	is known but their name and their owner's credentials; and their memory
  */
 struct kosdma_spares {
 	spinlock_t lock;	/* guards what follows */
 	unsigned int count;
-	struct file *files[KOSDMA_NR_SPARES];
+	struct {
+		struct file *file;
+		void *memory;
+	} spare[KOSDMA_NR_SPARES];
 };
 
 struct kosdma_spares *kosdma_spares_new(void);
 void kosdma_spares_free(struct kosdma_spares *spares);
+void *kosdma_spare_take(struct kosdma_ucmd *ucmd);
 
 int kosdma_handle_create(struct kosdma_ucmd *ucmd, struct kosdma_object *obj, u32 rights,
 			 struct kosdma_handle *parent, struct kosdma_object *badge, s32 *out_fd);
@@ -675,7 +687,7 @@ static inline struct kosdma_domain *to_domain(struct kosdma_object *obj)
 }
 
 const char *kosdma_mode_name(enum kosdma_mode mode);
-struct kosdma_domain *kosdma_domain_get(int fd, struct kosdma_process *process);
+struct kosdma_domain *kosdma_domain_get(struct kosdma_ucmd *ucmd, int fd);
 void kosdma_domain_put(struct kosdma_domain *domain);
 void kosdma_domain_flush(struct kosdma_domain *domain);
 int kosdma_domain_add(struct kosdma_domain *domain, struct kosdma_device *dev);

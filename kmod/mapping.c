@@ -502,7 +502,7 @@ static void kosdma_mapping_close(struct kosdma_object *obj)
 	}
 }
 
-static void kosdma_mapping_free(struct kosdma_object *obj)
+static void kosdma_mapping_drop(struct kosdma_object *obj)
 {
 	struct kosdma_mapping *mapping = to_mapping(obj);
 
@@ -510,7 +510,6 @@ static void kosdma_mapping_free(struct kosdma_object *obj)
 		kosdma_object_put(mapping->use.obj);
 	kosdma_process_put(mapping->process);
 	simple_release_fs(&kosdma_mnt, &kosdma_mnt_count);
-	kfree(mapping);
 }
 
 static void kosdma_mapping_show(struct seq_file *m, struct kosdma_object *obj)
@@ -530,7 +529,7 @@ static const struct kosdma_object_ops kosdma_mapping_ops = {
 	.name = "[kosdma-mapping]",
 	.close = kosdma_mapping_close,
 	.end = kosdma_mapping_object_end,
-	.free = kosdma_mapping_free,
+	.drop = kosdma_mapping_drop,
 	.show = kosdma_mapping_show,
 };
 

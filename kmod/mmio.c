@@ -227,14 +227,13 @@ static void kosdma_region_end(struct kosdma_object *obj, enum kosdma_end how)
 	mutex_unlock(&dev->group->lock);
 }
 
-static void kosdma_region_free(struct kosdma_object *obj)
+static void kosdma_region_drop(struct kosdma_object *obj)
 {
 	struct kosdma_region *region = to_region(obj);
 
 	if (region->dev)
 		kosdma_device_put(region->dev);
 	mutex_destroy(&region->lock);
-	kfree(region);
 }
 
 static void kosdma_region_show(struct seq_file *m, struct kosdma_object *obj)
@@ -264,7 +263,7 @@ static const struct kosdma_object_ops kosdma_region_ops = {
 	.transferable = true,
 	.name = "[kosdma-region]",
 	.end = kosdma_region_end,
-	.free = kosdma_region_free,
+	.drop = kosdma_region_drop,
 	.show = kosdma_region_show,
 };
 

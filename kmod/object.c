@@ -150,7 +150,7 @@ static int kosdma_slot_take(struct kosdma_object *obj)
  * @ops: its kind
  *
  * Return: 0, -EDQUOT (the caller's user has too many), -ENOMEM. After success
- * the last kosdma_object_put() calls @ops->free.
+ * the last kosdma_object_put() frees it.
  */
 int kosdma_object_init(struct kosdma_object *obj, const struct kosdma_object_ops *ops)
 {
@@ -300,7 +300,8 @@ void kosdma_object_set_events(struct kosdma_object *obj, __poll_t events)
 		wake_up_poll(&obj->wait, events);
 }
 
-static void kosdma_object_free(struct kref *ref)
+/* What is left is memory. */
+static void kosdma_object_drop(struct kref *ref)
 {
 	struct kosdma_object *obj = container_of(ref, struct kosdma_object, ref);
 
@@ -308,12 +309,20 @@ static void kosdma_object_free(struct kref *ref)
 	mutex_destroy(&obj->tree);
 	kosdma_object_unlist(obj);
 	kosdma_user_uncount_object(obj->user);
-	obj->ops->free(obj);
+	if (obj->ops->drop)
+		obj->ops->drop(obj);
+}
+
+/* As kosdma_object_put(). Returns whether it was the last; then the caller has the memory. */
+bool kosdma_object_put_memory(struct kosdma_object *obj)
+{
+	return kref_put(&obj->ref, kosdma_object_drop);
 }
 
 void kosdma_object_put(struct kosdma_object *obj)
 {
-	kref_put(&obj->ref, kosdma_object_free);
+	if (kosdma_object_put_memory(obj))
+		kfree(obj);
 }
 
 /* One reason less to live. Returns whether it was the last; then the caller ends the object. */
