@@ -485,12 +485,12 @@ void kosdma_ending_finish(struct kosdma_ending *ending)
 	ending->domain = NULL;
 
 	list_for_each_entry_safe(access, next, &ending->accesses, buffer_node) {
-		list_del(&access->buffer_node);
 		kosdma_object_set_ended(&access->obj, ending->how);
 		kosdma_use_del(&access->use);
 		kosdma_object_put(&access->obj);
 		cond_resched();
 	}
+	INIT_LIST_HEAD(&ending->accesses);
 	kosdma_access_release(&ending->released);
 	kosdma_domain_put(domain);
 }
@@ -573,7 +573,7 @@ static struct kosdma_access *kosdma_access_new(struct kosdma_ucmd *ucmd,
 		access = kzalloc(sizeof(*access), GFP_KERNEL_ACCOUNT);
 	if (!access)
 		return ERR_PTR(-ENOMEM);
-	ret = kosdma_object_init(&access->obj, &kosdma_access_ops);
+	ret = kosdma_object_init(&access->obj, &kosdma_access_ops, domain->obj.user);
 	if (ret) {
 		kfree(access);
 		return ERR_PTR(ret);
@@ -712,7 +712,7 @@ static void kosdma_begin_put(struct kosdma_begin *begin)
 	if (begin->access)
 		kosdma_object_put(&begin->access->obj);
 	if (begin->source)
-		kosdma_handle_put(begin->source);
+		fput(begin->source->file);
 }
 
 int kosdma_ioctl_access_begin(struct kosdma_ucmd *ucmd)
@@ -723,8 +723,8 @@ int kosdma_ioctl_access_begin(struct kosdma_ucmd *ucmd)
 	unsigned int failed;
 	int ret;
 
-	begin.source = kosdma_handle_get(cmd->handle, KOSDMA_HANDLE_BUFFER,
-					 KOSDMA_RIGHT_DMA_BEGIN);
+	begin.source = kosdma_handle_look(cmd->handle, BIT(KOSDMA_HANDLE_BUFFER),
+					  KOSDMA_RIGHT_DMA_BEGIN);
 	if (IS_ERR(begin.source))
 		return PTR_ERR(begin.source);
 	domain = kosdma_domain_get(ucmd, cmd->domain);
@@ -769,8 +769,8 @@ static int kosdma_begin_many(struct kosdma_ucmd *ucmd, struct kosdma_domain *dom
 		*failed = i;
 		if (fatal_signal_pending(current))
 			return -EINTR;
-		source = kosdma_handle_get(items[i].handle, KOSDMA_HANDLE_BUFFER,
-					   KOSDMA_RIGHT_DMA_BEGIN);
+		source = kosdma_handle_look(items[i].handle, BIT(KOSDMA_HANDLE_BUFFER),
+					    KOSDMA_RIGHT_DMA_BEGIN);
 		if (IS_ERR(source))
 			return PTR_ERR(source);
 		begins[i].source = source;

@@ -472,7 +472,7 @@ int kosdma_ioctl_buffer_create(struct kosdma_ucmd *ucmd)
 	mutex_init(&buffer->lock);
 	INIT_LIST_HEAD(&buffer->accesses);
 	INIT_DELAYED_WORK(&buffer->pinned, kosdma_buffer_free_pinned);
-	ret = kosdma_object_init(&buffer->obj, &kosdma_buffer_ops);
+	ret = kosdma_object_init(&buffer->obj, &kosdma_buffer_ops, NULL);
 	if (ret) {
 		kfree(buffer);
 		return ret;

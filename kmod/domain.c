@@ -701,7 +701,7 @@ static struct kosdma_domain *kosdma_domain_new(struct kosdma_process *process)
 	domain = kzalloc(sizeof(*domain), GFP_KERNEL_ACCOUNT);
 	if (!domain)
 		return ERR_PTR(-ENOMEM);
-	ret = kosdma_object_init(&domain->obj, &kosdma_domain_ops);
+	ret = kosdma_object_init(&domain->obj, &kosdma_domain_ops, NULL);
 	if (ret) {
 		kfree(domain);
 		return ERR_PTR(ret);

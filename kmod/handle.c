@@ -47,42 +47,45 @@ static struct kosdma_handle *kosdma_handle_next(struct kosdma_handle *top,
 
 /*
  * Take @handle out of the tree if nothing keeps it there, then its parent, and
- * so on. They are chained on @dead by their node field.
+ * so on. Returns them, chained.
  */
-static void kosdma_handle_reap_locked(struct kosdma_handle *handle, struct list_head *dead)
+static struct kosdma_handle *kosdma_handle_reap_locked(struct kosdma_handle *handle)
 {
+	struct kosdma_handle *dead = NULL;
+
 	while (handle && !handle->file && !handle->nuses && list_empty(&handle->children)) {
 		struct kosdma_handle *parent = handle->parent;
 
 		lockdep_assert_held(&handle->obj->tree);
-		list_move(&handle->node, dead);
+		list_del(&handle->node);
 		if (parent)
 			list_del(&handle->sibling);
+		handle->next = dead;
+		dead = handle;
 		handle = parent;
 	}
+	return dead;
 }
 
-static void kosdma_handle_free(struct kosdma_handle *handle)
+/* What kosdma_handle_reap_locked() returned. The caller keeps the object. */
+static void kosdma_handle_free(struct kosdma_handle *dead)
 {
-	bool first = handle == &handle->obj->first;
+	while (dead) {
+		struct kosdma_handle *handle = dead;
+		bool first = handle == &handle->obj->first;
 
-	if (handle->badge)
-		kosdma_object_put(handle->badge);
-	if (handle->owner)
-		kosdma_process_put(handle->owner);
-	kosdma_user_uncount_object(handle->user);
-	kosdma_object_put(handle->obj);
-	if (!first)
-		kfree(handle);
-	kosdma_stat_add(KOSDMA_STAT_HANDLES_FREED, 1);
-}
-
-static void kosdma_handle_free_list(struct list_head *dead)
-{
-	struct kosdma_handle *handle, *next;
-
-	list_for_each_entry_safe(handle, next, dead, node)
-		kosdma_handle_free(handle);
+		dead = handle->next;
+		if (handle->badge)
+			kosdma_object_put(handle->badge);
+		if (handle->owner)
+			kosdma_process_put(handle->owner);
+		if (handle->user)
+			kosdma_user_uncount_objects(handle->user, 1);
+		kosdma_object_put(handle->obj);
+		if (!first)
+			kfree(handle);
+		kosdma_stat_add(KOSDMA_STAT_HANDLES_FREED, 1);
+	}
 }
 
 /*
@@ -257,26 +260,28 @@ int kosdma_use_add(struct kosdma_use *use, struct kosdma_object *user,
 void kosdma_use_del(struct kosdma_use *use)
 {
 	struct kosdma_object *obj = use->obj;
-	struct kosdma_handle *handle;
-	bool last = false;
-	LIST_HEAD(dead);
+	struct kosdma_handle *handle, *dead;
+	bool last;
 
-	if (!obj)
+	/* Whoever cleared it has done what is to be done under the lock. */
+	if (!obj || !smp_load_acquire(&use->handle))
 		return;
 	mutex_lock(&obj->tree);
 	handle = use->handle;
-	if (handle) {
-		use->handle = NULL;
-		list_del(&use->node);
-		handle->nuses--;
-		last = kosdma_object_unreach_locked(obj);
-		kosdma_handle_reap_locked(handle, &dead);
+	if (!handle) {
+		mutex_unlock(&obj->tree);
+		return;
 	}
+	list_del(&use->node);
+	handle->nuses--;
+	last = kosdma_object_unreach_locked(obj);
+	dead = kosdma_handle_reap_locked(handle);
+	smp_store_release(&use->handle, NULL);
 	mutex_unlock(&obj->tree);
 
 	if (last)
 		kosdma_object_end(obj);
-	kosdma_handle_free_list(&dead);
+	kosdma_handle_free(dead);
 }
 
 /* --- spares ------------------------------------------------------------------ */
@@ -404,15 +409,14 @@ int kosdma_handle_create(struct kosdma_ucmd *ucmd, struct kosdma_object *obj, u3
 		handle = kzalloc(sizeof(*handle), GFP_KERNEL_ACCOUNT);
 		if (!handle)
 			return -ENOMEM;
-		handle->user = kosdma_user_count_object();
-		ret = PTR_ERR_OR_ZERO(handle->user);
+		handle->user = kosdma_user_count_objects(parent->obj->user, 1);
+		if (IS_ERR(handle->user)) {
+			ret = PTR_ERR(handle->user);
+			goto err_free;
+		}
 	} else {
 		handle = &obj->first;
-		handle->user = obj->user;
-		ret = kosdma_user_count_another(obj->user);
 	}
-	if (ret)
-		goto err_free;
 	if (!obj->ops->transferable) {
 		struct kosdma_process *process = kosdma_ucmd_process(ucmd);
 
@@ -489,7 +493,8 @@ err_put:
 	if (handle->owner)
 		kosdma_process_put(handle->owner);
 err_user:
-	kosdma_user_uncount_object(handle->user);
+	if (handle->user)
+		kosdma_user_uncount_objects(handle->user, 1);
 err_free:
 	if (parent)
 		kfree(handle);
@@ -571,7 +576,33 @@ static int kosdma_handle_reach(struct kosdma_handle *handle)
 }
 
 /**
- * kosdma_handle_get_types() - the handle that a descriptor of the caller names
+ * kosdma_handle_look() - the handle that a descriptor of the caller names
+ * @fd: descriptor
+ * @types: types that it may have: bits numbered by enum kosdma_handle_type
+ * @rights: rights that it must have
+ *
+ * A revoke may come at any time, and its object may end then.
+ *
+ * Return: the handle, whose file is to be given back by fput(); or -EBADF,
+ * -EKEYREVOKED, -EINVAL, -EACCES.
+ */
+struct kosdma_handle *kosdma_handle_look(int fd, u32 types, u32 rights)
+{
+	struct kosdma_handle *handle = kosdma_handle_fget(fd);
+	int ret;
+
+	if (IS_ERR(handle))
+		return handle;
+	ret = kosdma_handle_check(handle, types, rights);
+	if (ret) {
+		fput(handle->file);
+		return ERR_PTR(ret);
+	}
+	return handle;
+}
+
+/**
+ * kosdma_handle_get_types() - the same, and its object does not end
  * @fd: descriptor
  * @types: types that it may have: bits numbered by enum kosdma_handle_type
  * @rights: rights that it must have
@@ -581,14 +612,12 @@ static int kosdma_handle_reach(struct kosdma_handle *handle)
  */
 struct kosdma_handle *kosdma_handle_get_types(int fd, u32 types, u32 rights)
 {
-	struct kosdma_handle *handle = kosdma_handle_fget(fd);
+	struct kosdma_handle *handle = kosdma_handle_look(fd, types, rights);
 	int ret;
 
 	if (IS_ERR(handle))
 		return handle;
-	ret = kosdma_handle_check(handle, types, rights);
-	if (!ret)
-		ret = kosdma_handle_reach(handle);
+	ret = kosdma_handle_reach(handle);
 	if (ret) {
 		fput(handle->file);
 		return ERR_PTR(ret);
@@ -609,20 +638,20 @@ void kosdma_handle_put(struct kosdma_handle *handle)
 static void *kosdma_handle_closed(struct kosdma_handle *handle)
 {
 	struct kosdma_object *obj = kosdma_object_get(handle->obj);
+	struct kosdma_handle *dead;
 	bool last = false;
-	LIST_HEAD(dead);
 
 	mutex_lock(&obj->tree);
 	/* A handle that was never entered into the tree has no file in it. */
 	if (handle->file && !handle->revoked)
 		last = kosdma_object_unreach_locked(obj);
 	handle->file = NULL;
-	kosdma_handle_reap_locked(handle, &dead);
+	dead = kosdma_handle_reap_locked(handle);
 	mutex_unlock(&obj->tree);
 
 	if (last)
 		kosdma_object_end(obj);
-	kosdma_handle_free_list(&dead);
+	kosdma_handle_free(dead);
 	return kosdma_object_put_memory(obj) ? obj : NULL;
 }
 
@@ -713,7 +742,7 @@ int kosdma_ioctl_handle_close(struct kosdma_ucmd *ucmd)
 int kosdma_ioctl_handle_close_many(struct kosdma_ucmd *ucmd)
 {
 	struct kosdma_handle_close_many *cmd = ucmd->cmd;
-	struct kosdma_handle *handle;
+	struct kosdma_handle *handle, *ended = NULL;
 	struct kosdma_ending ending;
 	s32 fds[KOSDMA_BATCH_MAX];
 	int ret = 0;
@@ -725,25 +754,40 @@ int kosdma_ioctl_handle_close_many(struct kosdma_ucmd *ucmd)
 		return -EFAULT;
 	kosdma_ending_init(&ending, KOSDMA_ENDED);
 	for (i = 0; i < cmd->count; i++) {
+		cond_resched();
 		handle = kosdma_handle_fget(fds[i]);
 		if (IS_ERR(handle)) {
 			fds[i] = KOSDMA_NO_HANDLE;
+			ret = -EBADF;
 			continue;
 		}
 		if (handle->obj->ops->type != KOSDMA_HANDLE_ACCESS) {
 			kosdma_ending_finish(&ending);
 			kosdma_handle_close_object(handle);
-		} else if (kosdma_process_is_current(handle->owner) &&
-			   !kosdma_ending_add(&ending, to_access(handle->obj))) {
+		} else if (kosdma_process_is_current(handle->owner)) {
+			if (kosdma_ending_add(&ending, to_access(handle->obj))) {
+				/* Nobody else is told so: the chain is ours, and the file is held. */
+				handle->fd = fds[i];
+				handle->next = ended;
+				ended = handle;
+				fds[i] = KOSDMA_NO_HANDLE;
+				continue;
+			}
 			/* Wait for whoever ends it, with no lock. */
 			kosdma_ending_finish(&ending);
 			kosdma_handle_close_object(handle);
 		}
 		fput(handle->file);
-		cond_resched();
 	}
 	kosdma_ending_finish(&ending);
+	while ((handle = ended)) {
+		ended = handle->next;
+		if (kosdma_handle_close_fd(ucmd, handle->fd, handle->file))
+			ret = -EBADF;
+	}
 	for (i = 0; i < cmd->count; i++) {
+		if (fds[i] == KOSDMA_NO_HANDLE)
+			continue;
 		handle = kosdma_handle_fget(fds[i]);
 		if (IS_ERR(handle) || kosdma_handle_close_fd(ucmd, fds[i], handle->file))
 			ret = -EBADF;
@@ -870,7 +914,7 @@ int kosdma_ioctl_badge_create(struct kosdma_ucmd *ucmd)
 	badge = kzalloc(sizeof(*badge), GFP_KERNEL_ACCOUNT);
 	if (!badge)
 		return -ENOMEM;
-	ret = kosdma_object_init(badge, &kosdma_badge_ops);
+	ret = kosdma_object_init(badge, &kosdma_badge_ops, NULL);
 	if (ret) {
 		kfree(badge);
 		return ret;

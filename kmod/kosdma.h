@@ -219,15 +219,17 @@ struct kosdma_object_ops {
  * @obj: reference; immutable
  * @owner: reference to the only process that may use it, NULL for
  *	transferable kinds; immutable
- * @user: whom it is counted against; immutable
+ * @user: whom it is counted against; NULL for the first one, which is counted with
+ *	its object; immutable
  * @rights: immutable
  * @badge: reference to the badge that marks it, or NULL; immutable
  * @number: identity among the handles of @obj, from 1; immutable; 0: this is
  *	no handle, but a cursor of kosdma_handle_walk()
  * @pid: thread group that made it; immutable
  * @uid: its effective user then; immutable
- * @fd: the descriptor reserved for it, until it is published or aborted
- * @next: made by the same call; until then, too
+ * @fd: the descriptor reserved for it, until it is published or aborted; later
+ *	for the call that closes it
+ * @next: made, closed or freed by the same call
  * @file: its file, NULL once closed (a tombstone)
  * @revoked: useless from now on; so are all its descendants
  * @node: in obj->handles
@@ -266,7 +268,7 @@ struct kosdma_handle {
  * struct kosdma_object - what a handle names; first member of every kind
  * @ops: immutable
  * @ref: keeps the memory
- * @user: whom it is counted against; immutable
+ * @user: whom it is counted against, with its first handle; immutable
  * @sid: identity, unique among living objects, never 0; immutable
  * @slot: its place in the table of objects; immutable
  * @pid: thread group that made it; immutable
@@ -319,7 +321,8 @@ struct kosdma_use {
 	struct list_head node;
 };
 
-int kosdma_object_init(struct kosdma_object *obj, const struct kosdma_object_ops *ops);
+int kosdma_object_init(struct kosdma_object *obj, const struct kosdma_object_ops *ops,
+		       struct kosdma_user *likely);
 void kosdma_object_list(struct kosdma_object *obj);
 struct kosdma_object *kosdma_object_next(u32 *sid, u32 types);
 unsigned int kosdma_object_changes(enum kosdma_handle_type type);
@@ -367,6 +370,7 @@ int kosdma_handle_create(struct kosdma_ucmd *ucmd, struct kosdma_object *obj, u3
 			 struct kosdma_handle *parent, struct kosdma_object *badge, s32 *out_fd);
 void kosdma_handle_publish(struct kosdma_handle *handle);
 void kosdma_handle_abort(struct kosdma_handle *handle);
+struct kosdma_handle *kosdma_handle_look(int fd, u32 types, u32 rights);
 struct kosdma_handle *kosdma_handle_get_types(int fd, u32 types, u32 rights);
 void kosdma_handle_put(struct kosdma_handle *handle);
 struct kosdma_handle *kosdma_handle_cursor_new(void);
@@ -466,9 +470,8 @@ static inline struct kosdma_process *kosdma_process_get(struct kosdma_process *p
 }
 
 unsigned int kosdma_max_objects(void);
-struct kosdma_user *kosdma_user_count_object(void);
-int kosdma_user_count_another(struct kosdma_user *user);
-void kosdma_user_uncount_object(struct kosdma_user *user);
+struct kosdma_user *kosdma_user_count_objects(struct kosdma_user *likely, int nr);
+void kosdma_user_uncount_objects(struct kosdma_user *user, int nr);
 int kosdma_user_charge(struct kosdma_user *user, unsigned long npages);
 uid_t kosdma_user_id(struct kosdma_user *user, struct user_namespace *ns);
 void kosdma_user_uncharge(struct kosdma_user *user, unsigned long npages);
@@ -772,7 +775,7 @@ static inline struct kosdma_access *to_access(struct kosdma_object *obj)
 
 /**
  * struct kosdma_begin - an access in the making
- * @source: the buffer's handle, through which it is begun; in use by the caller
+ * @source: the buffer's handle, through which it is begun; its file is held
  * @access: the access, with a reference
  */
 struct kosdma_begin {

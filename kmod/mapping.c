@@ -557,7 +557,7 @@ static struct kosdma_mapping *kosdma_mapping_new(u64 offset, u64 length, u32 fla
 	ret = simple_pin_fs(&kosdma_fs_type, &kosdma_mnt, &kosdma_mnt_count);
 	if (ret)
 		goto err_process;
-	ret = kosdma_object_init(&mapping->obj, &kosdma_mapping_ops);
+	ret = kosdma_object_init(&mapping->obj, &kosdma_mapping_ops, NULL);
 	if (ret)
 		goto err_fs;
 	return mapping;

@@ -401,7 +401,7 @@ int kosdma_ioctl_region_register(struct kosdma_ucmd *ucmd)
 	region->tail.owner = &region->obj;
 	mutex_init(&region->lock);
 	INIT_LIST_HEAD(&region->dev_node);
-	ret = kosdma_object_init(&region->obj, &kosdma_region_ops);
+	ret = kosdma_object_init(&region->obj, &kosdma_region_ops, NULL);
 	if (ret) {
 		kfree(region);
 		return ret;

@@ -148,21 +148,25 @@ static int kosdma_slot_take(struct kosdma_object *obj)
  * kosdma_object_init() - start an object's life, with one reference
  * @obj: zeroed memory
  * @ops: its kind
+ * @likely: user that the caller's probably is, as the maker of an object that is
+ *	used here, or NULL
  *
  * Return: 0, -EDQUOT (the caller's user has too many), -ENOMEM. After success
  * the last kosdma_object_put() frees it.
  */
-int kosdma_object_init(struct kosdma_object *obj, const struct kosdma_object_ops *ops)
+int kosdma_object_init(struct kosdma_object *obj, const struct kosdma_object_ops *ops,
+		       struct kosdma_user *likely)
 {
 	struct kosdma_user *user;
 	int ret;
 
-	user = kosdma_user_count_object();
+	/* Itself and its first handle. */
+	user = kosdma_user_count_objects(likely, 2);
 	if (IS_ERR(user))
 		return PTR_ERR(user);
 	ret = kosdma_slot_take(obj);
 	if (ret) {
-		kosdma_user_uncount_object(user);
+		kosdma_user_uncount_objects(user, 2);
 		return ret;
 	}
 	obj->ops = ops;
@@ -308,7 +312,7 @@ static void kosdma_object_drop(struct kref *ref)
 	WARN_ON_ONCE(!list_empty(&obj->ending));
 	mutex_destroy(&obj->tree);
 	kosdma_object_unlist(obj);
-	kosdma_user_uncount_object(obj->user);
+	kosdma_user_uncount_objects(obj->user, 2);
 	if (obj->ops->drop)
 		obj->ops->drop(obj);
 }

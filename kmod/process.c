@@ -55,12 +55,16 @@ static struct kosdma_user *kosdma_user_find_locked(struct user_struct *key)
 	return NULL;
 }
 
-/* The caller's user, with a reference. */
-static struct kosdma_user *kosdma_user_current(void)
+/* The caller's user, with a reference; @likely is it, or any other one, or NULL. */
+static struct kosdma_user *kosdma_user_current(struct kosdma_user *likely)
 {
 	struct user_struct *key = current_user();
 	struct kosdma_user *user, *new;
 
+	if (likely && likely->user == key) {
+		refcount_inc(&likely->ref);
+		return likely;
+	}
 	spin_lock(&kosdma_users_lock);
 	user = kosdma_user_find_locked(key);
 	if (user)
@@ -106,55 +110,35 @@ static void kosdma_user_put(struct kosdma_user *user)
 	}
 }
 
-/* Count one more, if the user may have it. */
-static bool kosdma_user_below_limit(struct kosdma_user *user)
-{
-	int old = atomic_read(&user->objects);
-
-	/* The limit may have been lowered below what the user has. */
-	do {
-		if (old >= min_t(u32, kosdma_max_objects(), INT_MAX))
-			return false;
-	} while (!atomic_try_cmpxchg(&user->objects, &old, old + 1));
-	return true;
-}
-
 /**
- * kosdma_user_count_object() - the caller wants one object or handle more
+ * kosdma_user_count_objects() - the caller wants more objects or handles
+ * @likely: a user that exists, and that the caller's probably is, or NULL
+ * @nr: how many more
  *
- * Return: the user that it was counted against, -EDQUOT or -ENOMEM.
+ * Return: the user that they were counted against, -EDQUOT or -ENOMEM.
  */
-struct kosdma_user *kosdma_user_count_object(void)
+struct kosdma_user *kosdma_user_count_objects(struct kosdma_user *likely, int nr)
 {
-	struct kosdma_user *user = kosdma_user_current();
+	struct kosdma_user *user = kosdma_user_current(likely);
+	int old;
 
 	if (IS_ERR(user))
 		return user;
-	if (!kosdma_user_below_limit(user)) {
-		kosdma_user_put(user);
-		return ERR_PTR(-EDQUOT);
-	}
+	old = atomic_read(&user->objects);
+	/* The limit may have been lowered below what the user has. */
+	do {
+		if (old > (int)min_t(u32, kosdma_max_objects(), INT_MAX) - nr) {
+			kosdma_user_put(user);
+			return ERR_PTR(-EDQUOT);
+		}
+	} while (!atomic_try_cmpxchg(&user->objects, &old, old + nr));
 	return user;
 }
 
-/**
- * kosdma_user_count_another() - one object or handle more, of a known user
- * @user: of an object of the caller's
- *
- * Return: 0 or -EDQUOT. After success, kosdma_user_uncount_object() undoes it.
- */
-int kosdma_user_count_another(struct kosdma_user *user)
+/* Undo kosdma_user_count_objects(). */
+void kosdma_user_uncount_objects(struct kosdma_user *user, int nr)
 {
-	if (!kosdma_user_below_limit(user))
-		return -EDQUOT;
-	refcount_inc(&user->ref);
-	return 0;
-}
-
-/* Undo kosdma_user_count_object(). */
-void kosdma_user_uncount_object(struct kosdma_user *user)
-{
-	atomic_dec(&user->objects);
+	atomic_sub(nr, &user->objects);
 	kosdma_user_put(user);
 }
 

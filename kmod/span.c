@@ -37,7 +37,8 @@ struct kosdma_span {
 static unsigned int kosdma_span_fit(const struct kosdma_begin *begins, unsigned int count)
 {
 	struct kosdma_access *first = begins[0].access;
-	u64 align = kosdma_access_align(first);
+	u64 most = kosdma_access_align(first), align;
+	u64 limit = kosdma_access_limit(first);
 	unsigned int i;
 	u64 bytes = 0;
 
@@ -45,10 +46,10 @@ static unsigned int kosdma_span_fit(const struct kosdma_begin *begins, unsigned 
 		struct kosdma_access *access = begins[i].access;
 
 		if (access->buffer->sgt.orig_nents != 1 || access->attr != first->attr ||
-		    kosdma_access_limit(access) != kosdma_access_limit(first))
+		    kosdma_access_limit(access) != limit)
 			break;
-		if (i && (kosdma_access_align(access) > align ||
-			  !IS_ALIGNED(bytes, kosdma_access_align(access))))
+		align = kosdma_access_align(access);
+		if (align > most || !IS_ALIGNED(bytes, align))
 			break;
 		bytes += kosdma_buffer_bytes(access->buffer);
 	}
