@@ -30,7 +30,7 @@
 /* --- addresses -------------------------------------------------------------- */
 
 /* Page sizes that every hardware domain of the domain has. */
-static unsigned long kosdma_access_pgsizes(struct kosdma_domain *domain)
+unsigned long kosdma_access_pgsizes(struct kosdma_domain *domain)
 {
 	unsigned long pgsizes = ULONG_MAX;
 	struct kosdma_hwdom *hwdom;
@@ -41,12 +41,11 @@ static unsigned long kosdma_access_pgsizes(struct kosdma_domain *domain)
 }
 
 /* The blocks lie largest first, so the first one decides. */
-u64 kosdma_access_align(const struct kosdma_access *access)
+u64 kosdma_access_align(const struct kosdma_access *access, unsigned long pgsizes)
 {
 	struct kosdma_buffer *buffer = access->buffer;
 
-	return kosdma_blocks_align(buffer->order, buffer->sgt.sgl->length,
-				   kosdma_access_pgsizes(access->domain));
+	return kosdma_blocks_align(buffer->order, buffer->sgt.sgl->length, pgsizes);
 }
 
 /* The last I/O address that it may have. */
@@ -209,11 +208,12 @@ u64 kosdma_access_last(const struct kosdma_access *access)
 static int kosdma_access_place_translated(struct kosdma_access *access)
 {
 	struct kosdma_domain *domain = access->domain;
+	unsigned long pgsizes = kosdma_access_pgsizes(domain);
 	struct kosdma_hwdom *hwdom, *undo;
 	int ret;
 
 	if (!kosdma_iova_alloc(&domain->space, &access->iova, kosdma_buffer_bytes(access->buffer),
-			       PAGE_SIZE, kosdma_access_align(access),
+			       PAGE_SIZE, kosdma_access_align(access, pgsizes),
 			       kosdma_access_limit(access)))
 		return -EDQUOT;
 

@@ -25,7 +25,7 @@
 
 static const struct file_operations kosdma_handle_fops;
 
-static void *kosdma_handle_closed(struct kosdma_handle *handle);
+static void *kosdma_handle_closed(struct kosdma_handle *handle, bool over);
 
 /* --- the inheritance tree ------------------------------------------------- */
 
@@ -364,10 +364,11 @@ static int kosdma_handle_close_fd(struct kosdma_ucmd *ucmd, int fd, struct file 
 	int ret = close_fd(fd);
 	void *memory = NULL;
 
-	if (handle->obj->ops->type == KOSDMA_HANDLE_ACCESS && READ_ONCE(handle->obj->ended) &&
+	if (handle->obj->ops->type == KOSDMA_HANDLE_ACCESS &&
+	    kosdma_access_is_over(to_access(handle->obj)) &&
 	    READ_ONCE(spares->count) < KOSDMA_NR_SPARES && kosdma_spare_fits(file)) {
 		file->private_data = NULL;
-		memory = kosdma_handle_closed(handle);
+		memory = kosdma_handle_closed(handle, true);
 	}
 	if (memory) {
 		spin_lock(&spares->lock);
@@ -386,6 +387,19 @@ static int kosdma_handle_close_fd(struct kosdma_ucmd *ucmd, int fd, struct file 
 }
 
 /* --- birth ---------------------------------------------------------------- */
+
+/* Into the tree, with the lock, or of an object that nobody else knows. */
+static void kosdma_handle_enter(struct kosdma_handle *handle, struct file *file)
+{
+	struct kosdma_object *obj = handle->obj;
+
+	handle->file = file;
+	/* Never 0, that of a cursor. */
+	obj->numbers = obj->numbers == U32_MAX ? 1 : obj->numbers + 1;
+	handle->number = obj->numbers;
+	list_add_tail(&handle->node, &obj->handles);
+	obj->reach++;
+}
 
 /**
  * kosdma_handle_create() - make a handle that the dispatcher will publish
@@ -455,22 +469,19 @@ int kosdma_handle_create(struct kosdma_ucmd *ucmd, struct kosdma_object *obj, u3
 	}
 
 	/* The file owns the handle from here, whether or not it gets into the tree. */
-	mutex_lock(&obj->tree);
-	if (parent && parent->revoked) {
-		ret = -EKEYREVOKED;
-	} else {
-		handle->file = file;
-		handle->parent = parent;
-		/* Never 0, that of a cursor. */
-		obj->numbers = obj->numbers == U32_MAX ? 1 : obj->numbers + 1;
-		handle->number = obj->numbers;
-		list_add_tail(&handle->node, &obj->handles);
-		if (parent)
+	if (parent) {
+		mutex_lock(&obj->tree);
+		ret = parent->revoked ? -EKEYREVOKED : 0;
+		if (!ret) {
+			kosdma_handle_enter(handle, file);
+			handle->parent = parent;
 			list_add_tail(&handle->sibling, &parent->children);
-		obj->reach++;
-		ret = 0;
+		}
+		mutex_unlock(&obj->tree);
+	} else {
+		/* Nobody else knows the object. */
+		kosdma_handle_enter(handle, file);
 	}
-	mutex_unlock(&obj->tree);
 	kosdma_stat_add(KOSDMA_STAT_HANDLES_MADE, 1);
 	if (ret) {
 		put_unused_fd(fd);
@@ -634,8 +645,11 @@ void kosdma_handle_put(struct kosdma_handle *handle)
 
 /* --- the file ------------------------------------------------------------- */
 
-/* The handle has no file any more. Returns the memory of its object if that was all of it. */
-static void *kosdma_handle_closed(struct kosdma_handle *handle)
+/*
+ * The handle has no file any more; its object may be @over. Returns the object's
+ * memory if that was all of it.
+ */
+static void *kosdma_handle_closed(struct kosdma_handle *handle, bool over)
 {
 	struct kosdma_object *obj = kosdma_object_get(handle->obj);
 	struct kosdma_handle *dead;
@@ -649,7 +663,7 @@ static void *kosdma_handle_closed(struct kosdma_handle *handle)
 	dead = kosdma_handle_reap_locked(handle);
 	mutex_unlock(&obj->tree);
 
-	if (last)
+	if (last && !over)
 		kosdma_object_end(obj);
 	kosdma_handle_free(dead);
 	return kosdma_object_put_memory(obj) ? obj : NULL;
@@ -658,7 +672,7 @@ static void *kosdma_handle_closed(struct kosdma_handle *handle)
 static int kosdma_handle_release(struct inode *inode, struct file *file)
 {
 	if (file->private_data)
-		kfree(kosdma_handle_closed(file->private_data));
+		kfree(kosdma_handle_closed(file->private_data, false));
 	return 0;
 }
 

@@ -783,13 +783,21 @@ struct kosdma_begin {
 	struct kosdma_access *access;
 };
 
-u64 kosdma_access_align(const struct kosdma_access *access);
+unsigned long kosdma_access_pgsizes(struct kosdma_domain *domain);
+u64 kosdma_access_align(const struct kosdma_access *access, unsigned long pgsizes);
 u64 kosdma_access_limit(const struct kosdma_access *access);
 int kosdma_access_prot(const struct kosdma_access *access);
 void kosdma_hwdom_unmap(struct kosdma_hwdom *hwdom, u64 start, u64 bytes);
 void kosdma_access_unmap(struct kosdma_access *access);
 void kosdma_access_placed(struct kosdma_access *access);
 void kosdma_access_unplaced(struct kosdma_access *access);
+/* Has it ended, and has all come to pass that its end brings about? */
+static inline bool kosdma_access_is_over(const struct kosdma_access *access)
+{
+	/* The use goes last; both pair with who did it. */
+	return smp_load_acquire(&access->obj.ended) && !smp_load_acquire(&access->use.handle);
+}
+
 int kosdma_access_place(struct kosdma_access *access);
 void kosdma_access_unplace(struct kosdma_access *access, struct list_head *spans);
 int kosdma_access_map_hwdom(struct kosdma_access *access, struct kosdma_hwdom *hwdom);

@@ -37,7 +37,8 @@ struct kosdma_span {
 static unsigned int kosdma_span_fit(const struct kosdma_begin *begins, unsigned int count)
 {
 	struct kosdma_access *first = begins[0].access;
-	u64 most = kosdma_access_align(first), align;
+	unsigned long pgsizes = kosdma_access_pgsizes(first->domain);
+	u64 most = kosdma_access_align(first, pgsizes), align;
 	u64 limit = kosdma_access_limit(first);
 	unsigned int i;
 	u64 bytes = 0;
@@ -48,7 +49,7 @@ static unsigned int kosdma_span_fit(const struct kosdma_begin *begins, unsigned 
 		if (access->buffer->sgt.orig_nents != 1 || access->attr != first->attr ||
 		    kosdma_access_limit(access) != limit)
 			break;
-		align = kosdma_access_align(access);
+		align = kosdma_access_align(access, pgsizes);
 		if (align > most || !IS_ALIGNED(bytes, align))
 			break;
 		bytes += kosdma_buffer_bytes(access->buffer);
@@ -154,7 +155,8 @@ unsigned int kosdma_span_place(struct kosdma_domain *domain, const struct kosdma
 		sg_set_page(&sg[i], sg_page(block), block->length, 0);
 	}
 	if (!kosdma_iova_alloc(&domain->space, &span->iova, span->bytes, PAGE_SIZE,
-			       kosdma_access_align(first), kosdma_access_limit(first)))
+			       kosdma_access_align(first, kosdma_access_pgsizes(domain)),
+			       kosdma_access_limit(first)))
 		goto err_free;
 	if (kosdma_span_map(span, domain, sg))
 		goto err_remove;
