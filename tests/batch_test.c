@@ -128,20 +128,26 @@ TEST_F(batch, each_item_is_an_access_of_its_own)
 	}
 }
 
-TEST_F(batch, a_guard_page_lies_between_neighbours)
+TEST_F(batch, small_buffers_lie_back_to_back_before_one_guard_page)
 {
+	DmaAddr first, other;
+	Handle access;
+
 	if (!self->have_edu || !machine_translates())
 		SKIP("no IOMMU");
 	for (int i = 0; i < 64; i++)
 		self->items[i].rid = self->buffer[0];
 	ASSERT_OK(KosDmaBeginMany(NONE, self->items, 64, NULL));
+	first = self->items[0].addr;
 	for (int i = 0; i < 64; i++) {
 		self->handles[i] = self->items[i].handle;
-		for (int j = 0; j < i; j++)
-			EXPECT_GE(llabs((long long)(self->items[i].addr -
-						    self->items[j].addr)),
-				  2 * PAGE);
+		EXPECT_EQ(first + PAGES(i), self->items[i].addr);
+		EXPECT_EQ(first + PAGES(i), access_addr(self->handles[i]));
 	}
+	access = access_begin(self->buffer[0]);
+	other = access_addr(access);
+	EXPECT_TRUE(other + PAGE < first || other > first + PAGES(64));
+	EXPECT_OK(KnHandleClose(access));
 	EXPECT_OK(KosHandleCloseMany(self->handles, 64));
 }
 
@@ -246,22 +252,23 @@ TEST_F(batch, a_domain_of_its_own)
 
 TEST_F(batch, a_full_window_undoes_what_had_found_room)
 {
-	/* Pages 1 and 3 are given, 2 and 4 are guards. */
+	/* Pages 1 to 3, back to back. */
 	const uint64_t mask = PAGES(4) - 1;
 
 	if (!self->have_edu || !machine_translates())
 		SKIP("no IOMMU");
 	ASSERT_OK(KosIommuSetDmaMask(self->edu.bdf, mask));
 	for (int round = 0; round < 2; round++) {
-		for (int i = 0; i < 3; i++)
+		for (int i = 0; i < 4; i++)
 			self->items[i].rid = self->buffer[0];
-		expect_begin(self, rcQuotaExceeded, NONE, 3, 2);
-		ASSERT_OK(KosDmaBeginMany(NONE, self->items, 2, NULL));
-		EXPECT_EQ(PAGES(1), self->items[0].addr);
-		EXPECT_EQ(PAGES(3), self->items[1].addr);
-		for (int i = 0; i < 2; i++)
+		/* Nor one by one: then there is a guard behind each. */
+		expect_begin(self, rcQuotaExceeded, NONE, 4, 2);
+		ASSERT_OK(KosDmaBeginMany(NONE, self->items, 3, NULL));
+		for (int i = 0; i < 3; i++) {
+			EXPECT_EQ(PAGES(1 + i), self->items[i].addr);
 			self->handles[i] = self->items[i].handle;
-		EXPECT_OK(KosHandleCloseMany(self->handles, 2));
+		}
+		EXPECT_OK(KosHandleCloseMany(self->handles, 3));
 	}
 	ASSERT_OK(KosIommuSetDmaMask(self->edu.bdf, UINT64_MAX));
 }
@@ -424,6 +431,198 @@ TEST_F(batch, devices_are_cut_off_when_it_returns)
 		begun_close(&b[i]);
 	begun_close(&from);
 	edu_unmap_registers(&self->edu);
+}
+
+/* ---- one by one ---- */
+
+enum { MEMBERS = 8 };
+
+/* Buffers, begun together, and one that the device copies from. */
+FIXTURE(members) {
+	struct edu edu;
+	struct begun from;
+	Handle buffer[MEMBERS];
+	Handle mapping[MEMBERS];
+	volatile uint8_t *mem[MEMBERS];
+	KosDmaBeginItem items[MEMBERS];
+	bool open[MEMBERS];
+};
+
+FIXTURE_SETUP(members)
+{
+	edu_require(&self->edu, 0);
+	edu_require_translation(&self->edu);
+	edu_open(&self->edu, 0);
+	begun_open(&self->from, PAGE, NONE);
+	for (int i = 0; i < MEMBERS; i++) {
+		self->buffer[i] = buffer_create(0, PAGE, DMA_DIR_BIDIR);
+		self->mem[i] = buffer_map(self->buffer[i], PAGE,
+					  &self->mapping[i]);
+	}
+}
+
+FIXTURE_TEARDOWN(members)
+{
+	for (int i = 0; i < MEMBERS; i++) {
+		if (self->open[i])
+			EXPECT_OK(KnHandleClose(self->items[i].handle));
+		EXPECT_OK(KnHandleClose(self->mapping[i]));
+		/* Not begun any more. */
+		EXPECT_OK(KnIoDmaModify(self->buffer[i], 0));
+		EXPECT_OK(KnHandleClose(self->buffer[i]));
+	}
+	begun_close(&self->from);
+	edu_unmap_registers(&self->edu);
+	EXPECT_OK(KnIommuDetachDevice(self->edu.bdf));
+}
+
+static void members_begin(struct fixture_data_members *self)
+{
+	for (int i = 0; i < MEMBERS; i++)
+		self->items[i].rid = self->buffer[i];
+	ASSERT_OK(KosDmaBeginMany(NONE, self->items, MEMBERS, NULL));
+	for (int i = 0; i < MEMBERS; i++) {
+		EXPECT_EQ(self->items[0].addr + PAGES(i), self->items[i].addr);
+		self->open[i] = true;
+	}
+}
+
+/* Close those whose bits are set, in one call. */
+static void members_close(struct fixture_data_members *self, unsigned int set)
+{
+	Handle handles[MEMBERS];
+	size_t count = 0;
+
+	for (int i = 0; i < MEMBERS; i++) {
+		if (!(set & 1U << i))
+			continue;
+		handles[count++] = self->items[i].handle;
+		self->open[i] = false;
+	}
+	EXPECT_OK(KosHandleCloseMany(handles, count));
+}
+
+/* The device reaches those that are open, each where it said, and no other. */
+static void members_check(struct fixture_data_members *self)
+{
+	for (int i = 0; i < MEMBERS; i++) {
+		test_context("member %d", i);
+		EXPECT_EQ(self->open[i],
+			  probe_lands(&self->edu, &self->from,
+				      self->items[i].addr + 100,
+				      self->mem[i] + 100));
+	}
+	test_context("%s", "");
+}
+
+TEST_F_TIMEOUT(members, some_end_and_the_others_go_on, 120)
+{
+	/* What is closed first, and then. */
+	static const unsigned int sets[][2] = {
+		{ 0x01, 0x80 }, { 0x80, 0x7e }, { 0x18, 0x24 }, { 0x55, 0xa0 },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(sets); i++) {
+		members_begin(self);
+		members_check(self);
+		members_close(self, sets[i][0]);
+		members_check(self);
+		members_close(self, sets[i][1]);
+		members_check(self);
+		members_close(self, 0xff & ~(sets[i][0] | sets[i][1]));
+		members_check(self);
+	}
+}
+
+TEST_F(members, one_is_revoked)
+{
+	Handle parent = self->buffer[3];
+
+	self->buffer[3] = buffer_copy(parent, OCAP_DMA_FULL);
+	members_begin(self);
+	ASSERT_OK(KnHandleRevokeEx(parent, rtl_false));
+	self->open[3] = false;
+	members_check(self);
+	EXPECT_EQ(EKEYREVOKED, probe_handle(self->items[3].handle, NULL, NULL));
+	EXPECT_OK(KnHandleClose(self->items[3].handle));
+	EXPECT_OK(KnHandleClose(self->buffer[3]));
+	self->buffer[3] = parent;
+}
+
+TEST_F(members, the_device_leaves_and_comes_again)
+{
+	members_begin(self);
+	ASSERT_OK(KnIommuDetachDevice(self->edu.bdf));
+	members_close(self, 0x0c);
+	ASSERT_OK(KnIommuAttachDevice(self->edu.bdf));
+	members_check(self);
+	members_close(self, 0xf3);
+	members_check(self);
+
+	members_begin(self);
+	ASSERT_OK(KnIommuDetachDevice(self->edu.bdf));
+	ASSERT_OK(KnIommuAttachDevice(self->edu.bdf));
+	members_check(self);
+	members_close(self, 0xff);
+	members_check(self);
+}
+
+TEST_F(members, the_domain_ends_while_they_are_open)
+{
+	Handle domain = domain_create();
+
+	ASSERT_OK(KnIommuDetachDevice(self->edu.bdf));
+	ASSERT_OK(KnIommuAttachDeviceToDomain(self->edu.bdf, domain));
+	for (int i = 0; i < MEMBERS; i++)
+		self->items[i].rid = self->buffer[i];
+	ASSERT_OK(KosDmaBeginMany(domain, self->items, MEMBERS, NULL));
+	EXPECT_OK(KnHandleClose(self->items[2].handle));
+	EXPECT_OK(KnHandleClose(domain));
+	/* They are closed at the end: first of all they reach nobody. */
+	ASSERT_OK(KnIommuAttachDevice(self->edu.bdf));
+	members_check(self);
+	for (int i = 0; i < MEMBERS; i++)
+		self->open[i] = i != 2;
+}
+
+TEST_F(members, the_place_of_one_is_used_again)
+{
+	Handle one, another;
+
+	/* Room for all of them, and the one that is there, with its guard. */
+	ASSERT_OK(KosIommuSetDmaMask(self->edu.bdf, PAGES(16) - 1));
+	members_begin(self);
+	members_close(self, 0x1c);
+	one = access_begin(self->buffer[7]);
+	EXPECT_EQ(self->items[2].addr, access_addr(one));
+	another = access_begin(self->buffer[7]);
+	EXPECT_LT(self->items[7].addr + PAGE, access_addr(another));
+	members_check(self);
+	EXPECT_OK(KnHandleClose(another));
+	EXPECT_OK(KnHandleClose(one));
+	members_close(self, 0xe3);
+	members_begin(self);
+	members_check(self);
+	members_close(self, 0xff);
+	ASSERT_OK(KosIommuSetDmaMask(self->edu.bdf, UINT64_MAX));
+}
+
+TEST_F(members, what_devices_may_do_is_said_by_each_ones_rights)
+{
+	Handle full = self->buffer[4];
+
+	/* Not to be written: a span of its own, or none. */
+	self->buffer[4] = buffer_copy(full, OCAP_DMA_BEGIN | OCAP_DMA_READ);
+	for (int i = 0; i < MEMBERS; i++) {
+		self->items[i].rid = self->buffer[i];
+		self->open[i] = i != 4;
+	}
+	ASSERT_OK(KosDmaBeginMany(NONE, self->items, MEMBERS, NULL));
+	members_check(self);
+	members_close(self, 0xff);
+	members_check(self);
+	EXPECT_OK(KnHandleClose(self->buffer[4]));
+	self->buffer[4] = full;
 }
 
 /* ---- killed in the middle ---- */
