@@ -95,6 +95,26 @@ static void kosdma_block_free(struct page *page, unsigned int order)
 		__free_pages(page, order);
 }
 
+/* Does anybody but us hold a page of the block? */
+static bool kosdma_block_pinned(struct page *page, unsigned int order, bool split)
+{
+	unsigned long i, npages = split ? 1UL << order : 1;
+
+	for (i = 0; i < npages; i++) {
+		if (page_ref_count(page + i) > 1)
+			return true;
+	}
+	return false;
+}
+
+static void kosdma_block_free_split(struct page *page, unsigned int order)
+{
+	unsigned long i;
+
+	for (i = 0; i < 1UL << order; i++)
+		__free_page(page + i);
+}
+
 static struct page *kosdma_block_alloc_contig(unsigned int order, u32 attr)
 {
 	struct page *page;
@@ -140,7 +160,7 @@ static bool kosdma_cgroup_has_no_room(unsigned long npages)
 static struct page *kosdma_block_alloc(unsigned int min, unsigned int max, u32 attr,
 				       unsigned int *order)
 {
-	gfp_t gfp = GFP_KERNEL_ACCOUNT | __GFP_ZERO | __GFP_COMP | __GFP_NOWARN;
+	gfp_t gfp = GFP_KERNEL_ACCOUNT | __GFP_ZERO | __GFP_NOWARN;
 	struct page *page;
 
 	if (attr & KOSDMA_ATTR_ZONE_DMA32)
@@ -307,11 +327,14 @@ static bool kosdma_buffer_free_blocks(struct kosdma_buffer *buffer)
 
 		if (!npages)
 			continue;
-		if (page_ref_count(sg_page(sg)) > 1) {
+		if (kosdma_block_pinned(sg_page(sg), ilog2(npages), buffer->split)) {
 			all = false;
 			continue;
 		}
-		kosdma_block_free(sg_page(sg), ilog2(npages));
+		if (buffer->split)
+			kosdma_block_free_split(sg_page(sg), ilog2(npages));
+		else
+			kosdma_block_free(sg_page(sg), ilog2(npages));
 		sg->length = 0;
 		kosdma_user_uncharge(buffer->obj.user, npages);
 		cond_resched();
@@ -353,6 +376,28 @@ int kosdma_buffer_use(struct kosdma_buffer *buffer)
 		return -EBADFD;
 	buffer->users++;
 	return 0;
+}
+
+/**
+ * kosdma_buffer_split() - let each page be held by itself
+ * @buffer: in use; its blocks are of the page allocator
+ *
+ * Until then nobody can: the blocks are not compound, and only their first pages
+ * are counted. It lasts. The allocator is quicker with whole blocks.
+ */
+void kosdma_buffer_split(struct kosdma_buffer *buffer)
+{
+	struct scatterlist *sg;
+	unsigned int i;
+
+	lockdep_assert_held(&buffer->lock);
+	if (buffer->split)
+		return;
+	for_each_sg(buffer->sgt.sgl, sg, buffer->sgt.orig_nents, i) {
+		split_page(sg_page(sg), get_order(sg->length));
+		cond_resched();
+	}
+	buffer->split = true;
 }
 
 /* Undo kosdma_buffer_use(). */

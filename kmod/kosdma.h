@@ -495,6 +495,7 @@ void kosdma_user_uncharge(struct kosdma_user *user, unsigned long npages);
  * @lock: guards what follows
  * @attr: see enum kosdma_attr; the cache type changes only while @users is 0
  * @mixed: blocks may differ in cache type; nobody may use them
+ * @split: see kosdma_buffer_split()
  * @users: mappings and accesses, lingering ones included
  * @accesses: its living accesses
  */
@@ -514,6 +515,7 @@ struct kosdma_buffer {
 	struct mutex lock;	/* guards what follows */
 	u32 attr;
 	bool mixed;
+	bool split;
 	unsigned int users;
 	struct list_head accesses;
 };
@@ -529,6 +531,7 @@ static inline u64 kosdma_buffer_bytes(const struct kosdma_buffer *buffer)
 }
 
 int kosdma_buffer_use(struct kosdma_buffer *buffer);
+void kosdma_buffer_split(struct kosdma_buffer *buffer);
 void kosdma_buffer_unuse(struct kosdma_buffer *buffer);
 int kosdma_ioctl_buffer_create(struct kosdma_ucmd *ucmd);
 int kosdma_ioctl_buffer_modify(struct kosdma_ucmd *ucmd);

@@ -722,6 +722,8 @@ static int kosdma_mapping_set_buffer(struct kosdma_mapping *mapping, struct kosd
 		ret = -EOPNOTSUPP;
 	else
 		ret = kosdma_buffer_use(buffer);
+	if (!ret && mapping->flags & KOSDMA_MAP_IO)
+		kosdma_buffer_split(buffer);
 	mutex_unlock(&buffer->lock);
 	if (ret)
 		return ret;
