@@ -192,15 +192,22 @@ static long kosdma_unlocked_ioctl(struct file *file, unsigned int nr, unsigned l
 /* The descriptor has no state but a store of spare parts: a process is known by its mm. */
 static int kosdma_open(struct inode *inode, struct file *file)
 {
+	int ret = kosdma_mapping_fs_get();
+
+	if (ret)
+		return ret;
 	file->private_data = kosdma_spares_new();
-	if (!file->private_data)
+	if (!file->private_data) {
+		kosdma_mapping_fs_put();
 		return -ENOMEM;
+	}
 	return nonseekable_open(inode, file);
 }
 
 static int kosdma_release(struct inode *inode, struct file *file)
 {
 	kosdma_spares_free(file->private_data);
+	kosdma_mapping_fs_put();
 	return 0;
 }
 

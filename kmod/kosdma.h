@@ -609,6 +609,8 @@ static inline struct kosdma_mapping *to_mapping(struct kosdma_object *obj)
 }
 
 unsigned long kosdma_mapping_start(const struct kosdma_mapping *mapping);
+int kosdma_mapping_fs_get(void);
+void kosdma_mapping_fs_put(void);
 void kosdma_mapping_revoke(struct kosdma_mapping *mapping, enum kosdma_end how);
 void kosdma_mapping_end(struct kosdma_mapping *mapping, enum kosdma_end how);
 int kosdma_ioctl_buffer_map(struct kosdma_ucmd *ucmd);

@@ -388,6 +388,20 @@ static struct file_system_type kosdma_fs_type = {
 static struct vfsmount *kosdma_mnt;
 static int kosdma_mnt_count;
 
+/*
+ * The file system is there while a mapping lives, and, as to mount it costs as much
+ * as a mapping, while a descriptor of the device is open.
+ */
+int kosdma_mapping_fs_get(void)
+{
+	return simple_pin_fs(&kosdma_fs_type, &kosdma_mnt, &kosdma_mnt_count);
+}
+
+void kosdma_mapping_fs_put(void)
+{
+	simple_release_fs(&kosdma_mnt, &kosdma_mnt_count);
+}
+
 /* Its file takes a reference on it. The file system is pinned until the object is freed. */
 static int kosdma_mapping_open(struct kosdma_mapping *mapping)
 {
@@ -509,7 +523,7 @@ static void kosdma_mapping_drop(struct kosdma_object *obj)
 	if (mapping->use.obj)
 		kosdma_object_put(mapping->use.obj);
 	kosdma_process_put(mapping->process);
-	simple_release_fs(&kosdma_mnt, &kosdma_mnt_count);
+	kosdma_mapping_fs_put();
 }
 
 static void kosdma_mapping_show(struct seq_file *m, struct kosdma_object *obj)
@@ -554,7 +568,7 @@ static struct kosdma_mapping *kosdma_mapping_new(u64 offset, u64 length, u32 fla
 		ret = PTR_ERR(mapping->process);
 		goto err_free;
 	}
-	ret = simple_pin_fs(&kosdma_fs_type, &kosdma_mnt, &kosdma_mnt_count);
+	ret = kosdma_mapping_fs_get();
 	if (ret)
 		goto err_process;
 	ret = kosdma_object_init(&mapping->obj, &kosdma_mapping_ops, NULL);
@@ -563,7 +577,7 @@ static struct kosdma_mapping *kosdma_mapping_new(u64 offset, u64 length, u32 fla
 	return mapping;
 
 err_fs:
-	simple_release_fs(&kosdma_mnt, &kosdma_mnt_count);
+	kosdma_mapping_fs_put();
 err_process:
 	kosdma_process_put(mapping->process);
 err_free:
@@ -592,14 +606,16 @@ static int kosdma_mapping_populate(struct kosdma_mapping *mapping)
 	unsigned long addr = kosdma_mapping_start(mapping);
 	unsigned long end = addr + mapping->length;
 	struct mm_struct *mm = current->mm;
+	struct vm_area_struct *vma = NULL;
 	struct kosdma_cursor cursor = {};
 	int ret = 0;
 
 	mmap_read_lock(mm);
 	while (addr < end && !ret) {
-		struct vm_area_struct *vma = kosdma_mapping_vma(mapping, addr);
 		unsigned long next;
 
+		if (!vma || addr == vma->vm_end)
+			vma = kosdma_mapping_vma(mapping, addr);
 		/* Another thread has removed it already: its own loss. */
 		if (!vma || fatal_signal_pending(current)) {
 			ret = -ENOMEM;

@@ -53,10 +53,11 @@ void memory_unmap(void *memory, enum pages pages, size_t size)
 
 void memory_touch(volatile void *memory, size_t size)
 {
-	volatile uint8_t *byte = memory;
+	volatile uint8_t *byte = memory, *end = byte + size;
 
-	for (size_t at = 0; at < size; at += PAGE)
-		byte[at] = 1;
+	/* By the pointer alone: the loop is no part of what is measured. */
+	for (; byte < end; byte += PAGE)
+		*byte = 1;
 }
 
 int64_t memory_faults(void)
