@@ -692,8 +692,8 @@ static const struct kosdma_object_ops kosdma_domain_ops = {
 	.show = kosdma_domain_show,
 };
 
-/* A domain without handle, in its process' list; with one reference. */
-static struct kosdma_domain *kosdma_domain_new(struct kosdma_process *process)
+/* A domain without handle, and maybe for ever (@lone), with one reference. */
+static struct kosdma_domain *kosdma_domain_new(struct kosdma_process *process, bool lone)
 {
 	struct kosdma_domain *domain;
 	int ret;
@@ -701,6 +701,7 @@ static struct kosdma_domain *kosdma_domain_new(struct kosdma_process *process)
 	domain = kzalloc(sizeof(*domain), GFP_KERNEL_ACCOUNT);
 	if (!domain)
 		return ERR_PTR(-ENOMEM);
+	domain->obj.lone = lone;
 	ret = kosdma_object_init(&domain->obj, &kosdma_domain_ops, NULL);
 	if (ret) {
 		kfree(domain);
@@ -736,7 +737,7 @@ static struct kosdma_domain *kosdma_domain_automatic(struct kosdma_process *proc
 	domain = process->automatic;
 	if (!domain) {
 		mutex_unlock(&process->lock);
-		new = kosdma_domain_new(process);
+		new = kosdma_domain_new(process, true);
 		if (IS_ERR(new))
 			return new;
 		mutex_lock(&process->lock);
@@ -800,7 +801,7 @@ int kosdma_ioctl_domain_create(struct kosdma_ucmd *ucmd)
 	process = kosdma_ucmd_process(ucmd);
 	if (IS_ERR(process))
 		return PTR_ERR(process);
-	domain = kosdma_domain_new(process);
+	domain = kosdma_domain_new(process, false);
 	if (IS_ERR(domain))
 		return PTR_ERR(domain);
 	mutex_lock(&domain->process->lock);

@@ -273,6 +273,7 @@ struct kosdma_handle {
  * @slot: its place in the table of objects; immutable
  * @pid: thread group that made it; immutable
  * @uid: its effective user then, who may see it; immutable
+ * @lone: it never has a handle; immutable
  * @listed: it is complete, and those who may see it do; set once
  * @ended: an enum kosdma_end, see kosdma_object_set_ended()
  * @told: those who listen know that it has ended
@@ -293,6 +294,7 @@ struct kosdma_object {
 	void **slot;
 	pid_t pid;
 	kuid_t uid;
+	bool lone;
 	bool listed;
 	int ended;
 	bool told;

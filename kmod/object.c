@@ -144,9 +144,15 @@ static int kosdma_slot_take(struct kosdma_object *obj)
 
 /* --- life --------------------------------------------------------------------- */
 
+/* Itself and its first handle. */
+static int kosdma_object_cost(const struct kosdma_object *obj)
+{
+	return obj->lone ? 1 : 2;
+}
+
 /**
  * kosdma_object_init() - start an object's life, with one reference
- * @obj: zeroed memory
+ * @obj: zeroed memory, but for @obj->lone
  * @ops: its kind
  * @likely: user that the caller's probably is, as the maker of an object that is
  *	used here, or NULL
@@ -160,13 +166,12 @@ int kosdma_object_init(struct kosdma_object *obj, const struct kosdma_object_ops
 	struct kosdma_user *user;
 	int ret;
 
-	/* Itself and its first handle. */
-	user = kosdma_user_count_objects(likely, 2);
+	user = kosdma_user_count_objects(likely, kosdma_object_cost(obj));
 	if (IS_ERR(user))
 		return PTR_ERR(user);
 	ret = kosdma_slot_take(obj);
 	if (ret) {
-		kosdma_user_uncount_objects(user, 2);
+		kosdma_user_uncount_objects(user, kosdma_object_cost(obj));
 		return ret;
 	}
 	obj->ops = ops;
@@ -312,7 +317,7 @@ static void kosdma_object_drop(struct kref *ref)
 	WARN_ON_ONCE(!list_empty(&obj->ending));
 	mutex_destroy(&obj->tree);
 	kosdma_object_unlist(obj);
-	kosdma_user_uncount_objects(obj->user, 2);
+	kosdma_user_uncount_objects(obj->user, kosdma_object_cost(obj));
 	if (obj->ops->drop)
 		obj->ops->drop(obj);
 }

@@ -534,6 +534,77 @@ TEST_F_TIMEOUT(members, some_end_and_the_others_go_on, 120)
 	}
 }
 
+/* The page frame of a buffer of one page. */
+static uint64_t frame_of(Handle buffer)
+{
+	DmaInfo *info;
+	uint64_t frame;
+
+	ASSERT_OK(KnIoDmaGetPhysInfo(buffer, &info));
+	ASSERT_EQ(1, info->count);
+	frame = info->descriptors[0].frame;
+	KosMemFree(info);
+	return frame;
+}
+
+/*
+ * Neighbours in memory become neighbours for devices, aligned alike: the IOMMU's
+ * driver could join them to a larger page, and then neither ends alone.
+ */
+TEST_F_TIMEOUT(members, neighbours_in_memory_end_one_by_one, 120)
+{
+	enum { NR = 2048 };
+	static Handle pool[NR];
+	static uint64_t frames[NR];
+	struct rlimit files = { NR + 100, NR + 100 };
+	Handle old[MEMBERS];
+	uint64_t first, run = 0;
+	int found = 0;
+
+	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &files));
+	members_begin(self);
+	first = self->items[0].addr >> PAGE_SHIFT;
+	members_close(self, 0xff);
+	for (int i = 0; i < NR; i++) {
+		pool[i] = buffer_create(0, PAGE, DMA_DIR_BIDIR);
+		frames[i] = frame_of(pool[i]);
+	}
+	/* A run of frames that lies to larger pages as the addresses do. */
+	for (int i = 0; i < NR && found < MEMBERS; i++) {
+		if ((frames[i] - first) % MEMBERS)
+			continue;
+		run = frames[i];
+		found = 0;
+		for (int j = 0; j < NR; j++)
+			found += frames[j] - run < MEMBERS;
+	}
+	for (int i = 0; i < MEMBERS; i++)
+		old[i] = self->buffer[i];
+	for (int i = 0; found == MEMBERS && i < NR; i++) {
+		uint64_t at = frames[i] - run;
+
+		if (at >= MEMBERS)
+			continue;
+		EXPECT_OK(KnHandleClose(self->mapping[at]));
+		self->buffer[at] = pool[i];
+		self->mem[at] = buffer_map(pool[i], PAGE, &self->mapping[at]);
+		pool[i] = old[at];
+	}
+	if (found == MEMBERS) {
+		members_begin(self);
+		EXPECT_EQ(first, self->items[0].addr >> PAGE_SHIFT);
+		members_close(self, 0x55);
+		members_check(self);
+		members_close(self, 0x82);
+		members_check(self);
+		members_close(self, 0x28);
+	}
+	for (int i = 0; i < NR; i++)
+		EXPECT_OK(KnHandleClose(pool[i]));
+	if (found < MEMBERS)
+		SKIP("memory is in pieces: no %d pages in a row", MEMBERS);
+}
+
 TEST_F(members, one_is_revoked)
 {
 	Handle parent = self->buffer[3];
