@@ -186,6 +186,8 @@ typedef struct KosDmaBeginItem {
  *
  * kosdma. As KnIoDmaBegin() or KnIoDmaBeginEx() for each item, but all or none,
  * and for much less than so many calls. KosHandleCloseMany() closes them.
+ * Behind an IOMMU, small buffers of a batch lie back to back, without a guard
+ * page in between.
  *
  * The handles cannot be transferred.
  *

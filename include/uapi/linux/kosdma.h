@@ -339,7 +339,8 @@ struct kosdma_begin_item {
  *
  * As KOSDMA_ACCESS_BEGIN for each item, but all or none: if one fails, none is
  * begun and no item is written. Handles and rights of all items are looked at
- * before the first one is begun.
+ * before the first one is begun. Behind an IOMMU, items whose buffers are one
+ * block may lie back to back, without a guard page in between.
  *
  * Errors: those of KOSDMA_ACCESS_BEGIN; EINVAL (count), EFAULT (items).
  */
