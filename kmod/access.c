@@ -267,12 +267,11 @@ void kosdma_access_placed(struct kosdma_access *access)
 	struct kosdma_domain *domain = access->domain;
 
 	access->placed = true;
+	access->reached = domain->mode == KOSDMA_MODE_DIRECT;
 	domain->placed++;
 	if (domain->mode == KOSDMA_MODE_TRANSLATED) {
 		domain->iova_bytes += kosdma_buffer_bytes(access->buffer);
 		kosdma_stat_add(KOSDMA_STAT_IOVA_BYTES, kosdma_buffer_bytes(access->buffer));
-	} else {
-		access->reached = true;
 	}
 	trace_access_place(access);
 	kosdma_stat_add(KOSDMA_STAT_PLACES, 1);
@@ -646,15 +645,17 @@ static int kosdma_begin_place(struct kosdma_domain *domain, struct kosdma_begin 
 			      unsigned int count, unsigned int *placed)
 {
 	bool spans = domain->mode == KOSDMA_MODE_TRANSLATED;
-	unsigned int i, nr;
-	int ret;
+	unsigned int i;
+	int ret, nr;
 
 	for (i = 0; i < count; i += nr) {
 		*placed = i;
 		if (fatal_signal_pending(current))
 			return -EINTR;
 		nr = spans ? kosdma_span_place(domain, begins + i, count - i) : 0;
-		if (!nr) {
+		if (nr <= 0) {
+			/* A little less would not fare better. */
+			spans = !nr;
 			ret = kosdma_access_place(begins[i].access);
 			if (ret)
 				return ret;

@@ -3,7 +3,7 @@
  * Buffers: memory that is born as a few large blocks
  *
  * The pages belong to the module from creation until nobody can reach the
- * buffer and no device may still write it. Nothing ever pins them one by one.
+ * buffer and no device may still write it. To begin or map it pins none of them.
  */
 #include <linux/dma-mapping.h>
 #include <linux/highmem.h>
@@ -87,6 +87,11 @@ static unsigned int kosdma_block_take(struct page *page)
 	return order;
 }
 
+/*
+ * The page allocator takes back all but the first page even if somebody, looking for a
+ * page that was here before, holds that for a moment; then a cgroup stays charged with
+ * the others. It has to come between the look for pins and here.
+ */
 static void kosdma_block_free(struct page *page, unsigned int order)
 {
 	if (order > KOSDMA_MAX_BLOCK_ORDER)

@@ -263,8 +263,8 @@ static void kosdma_domain_detach_hwdom(struct kosdma_group *group)
 
 /**
  * kosdma_domain_flush() - make the IOMMUs forget what was unmapped
- * @domain: since the last call nothing but kosdma_access_unplace() has happened
- *	in it, under the lock that is held
+ * @domain: since the last call nothing has happened in it but that accesses were
+ *	taken out of the page tables, under the lock that is held
  *
  * No device reaches through what was unmapped when this returns.
  */

@@ -276,6 +276,7 @@ void kosdma_use_del(struct kosdma_use *use)
 	handle->nuses--;
 	last = kosdma_object_unreach_locked(obj);
 	dead = kosdma_handle_reap_locked(handle);
+	/* Last: who sees it goes on without the lock. */
 	smp_store_release(&use->handle, NULL);
 	mutex_unlock(&obj->tree);
 
@@ -780,7 +781,7 @@ int kosdma_ioctl_handle_close_many(struct kosdma_ucmd *ucmd)
 			kosdma_handle_close_object(handle);
 		} else if (kosdma_process_is_current(handle->owner)) {
 			if (kosdma_ending_add(&ending, to_access(handle->obj))) {
-				/* Nobody else is told so: the chain is ours, and the file is held. */
+				/* Only one is told so: ours to chain. The file is held. */
 				handle->fd = fds[i];
 				handle->next = ended;
 				ended = handle;

@@ -189,7 +189,10 @@ static long kosdma_unlocked_ioctl(struct file *file, unsigned int nr, unsigned l
 	return ret;
 }
 
-/* The descriptor has no state but a store of spare parts: a process is known by its mm. */
+/*
+ * The descriptor has no state, for a process is known by its mm: it keeps spare
+ * parts, and the mappings' file system.
+ */
 static int kosdma_open(struct inode *inode, struct file *file)
 {
 	int ret = kosdma_mapping_fs_get();

@@ -405,7 +405,7 @@ int kosdma_ioctl_badge_create(struct kosdma_ucmd *ucmd);
 /**
  * struct kosdma_user - a user's charges
  * @node: in the table of users
- * @ref: objects, handles and buffers charged to it
+ * @ref: objects, and handles that are not the first of theirs
  * @user: the kernel's own, with a reference; holds locked_vm
  * @objects: objects and handles
  */
@@ -823,8 +823,8 @@ int kosdma_ioctl_access_info(struct kosdma_ucmd *ucmd);
 
 /* --- span.c --------------------------------------------------------------- */
 
-unsigned int kosdma_span_place(struct kosdma_domain *domain, const struct kosdma_begin *begins,
-			       unsigned int count);
+int kosdma_span_place(struct kosdma_domain *domain, const struct kosdma_begin *begins,
+		      unsigned int count);
 void kosdma_span_unplace(struct kosdma_access *access, struct list_head *spans);
 void kosdma_span_finish(struct kosdma_domain *domain, struct list_head *spans);
 

@@ -9,7 +9,6 @@
  * Invariant: while the domain is not locked, each member is placed.
  */
 #include <linux/iommu.h>
-#include <linux/log2.h>
 #include <linux/scatterlist.h>
 #include <linux/slab.h>
 
@@ -57,12 +56,12 @@ static unsigned int kosdma_span_fit(const struct kosdma_begin *begins, unsigned 
 	return i;
 }
 
-/* Two neighbours never share an entry of the page table: they may end one by one. */
-static bool kosdma_span_breaks(const struct kosdma_span *span, struct kosdma_hwdom *hwdom,
-			       struct scatterlist *sg)
+/*
+ * Are two neighbours also neighbours in memory? The IOMMU API would enter them as
+ * one, and could not take out one of them alone.
+ */
+static bool kosdma_span_breaks(struct scatterlist *sg)
 {
-	if (!(hwdom->iommu->pgsize_bitmap & GENMASK_ULL(ilog2(span->bytes), PAGE_SHIFT + 1)))
-		return false;
 	return sg_phys(sg - 1) + sg[-1].length == sg_phys(sg);
 }
 
@@ -78,7 +77,7 @@ static int kosdma_span_map_hwdom(struct kosdma_span *span, struct kosdma_hwdom *
 		u64 bytes = 0;
 
 		for (end = i; end < span->nr; end++) {
-			if (end > i && kosdma_span_breaks(span, hwdom, sg + end))
+			if (end > i && kosdma_span_breaks(sg + end))
 				break;
 			bytes += sg[end].length;
 		}
@@ -125,15 +124,17 @@ err_unmap:
  * @begins: accesses without address
  * @count: how many, not 0
  *
- * Return: how many have one now, from the first on; 0 if they cannot lie back to
- * back or there is no room or memory for that, which says nothing about one alone.
+ * Return: how many have one now, from the first on; 0 if the first one cannot lie
+ * back to back with the next; an errno if there is no room or memory for that, which
+ * says nothing about one alone.
  */
-unsigned int kosdma_span_place(struct kosdma_domain *domain, const struct kosdma_begin *begins,
-			       unsigned int count)
+int kosdma_span_place(struct kosdma_domain *domain, const struct kosdma_begin *begins,
+		      unsigned int count)
 {
 	struct kosdma_access *first = begins[0].access;
 	struct kosdma_span *span;
 	struct scatterlist *sg;
+	int ret = -ENOMEM;
 	unsigned int i;
 	u64 start;
 
@@ -154,11 +155,13 @@ unsigned int kosdma_span_place(struct kosdma_domain *domain, const struct kosdma
 		span->bytes += block->length;
 		sg_set_page(&sg[i], sg_page(block), block->length, 0);
 	}
+	ret = -EDQUOT;
 	if (!kosdma_iova_alloc(&domain->space, &span->iova, span->bytes, PAGE_SIZE,
 			       kosdma_access_align(first, kosdma_access_pgsizes(domain)),
 			       kosdma_access_limit(first)))
 		goto err_free;
-	if (kosdma_span_map(span, domain, sg))
+	ret = kosdma_span_map(span, domain, sg);
+	if (ret)
 		goto err_remove;
 	kfree(sg);
 
@@ -181,7 +184,7 @@ err_remove:
 err_free:
 	kfree(sg);
 	kfree(span);
-	return 0;
+	return ret;
 }
 
 /* Each member that does not end is on its own from now on. */
