@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -558,4 +559,25 @@ long probe_quarantined(void)
 		fclose(f);
 	close(fd);
 	return pages;
+}
+
+void probe_shortage(void (*test)(void *arg), void *arg)
+{
+	for (int tries = 0; tries < 5; tries++) {
+		int status;
+		pid_t pid = test_fork();
+
+		if (!pid) {
+			EXPECT_TRUE(probe_write_file("/proc/self/oom_score_adj",
+						     "1000"));
+			test(arg);
+			test_child_exit();
+		}
+		ASSERT_EQ(pid, waitpid(pid, &status, 0));
+		if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL)
+			continue;
+		EXPECT_EQ(0, status);
+		return;
+	}
+	test_failed(false, __FILE__, __LINE__, "killed for want of memory");
 }

@@ -96,6 +96,13 @@ long probe_quarantined(void);
 void probe_send_fds(int sock, const int *fds, int nr);
 int probe_receive_fds(int sock, int *fds, int max);
 
+/*
+ * Run @test in a child, which takes all memory. Should something else of the
+ * machine want some at that moment, the kernel kills the child and no other
+ * process; then once more, a few times.
+ */
+void probe_shortage(void (*test)(void *arg), void *arg);
+
 /* One byte through a pipe or socket: to let processes wait for each other. */
 void probe_signal(int fd);
 void probe_await(int fd);
