@@ -168,7 +168,7 @@ inline object_get()
 	oref++
 }
 
-/* kosdma_object_put(), kosdma_object_free(), kosdma_buffer_free() */
+/* kosdma_object_put(), kosdma_object_drop(), kosdma_buffer_drop() */
 inline object_put()
 {
 	assert(oref > 0);
@@ -273,8 +273,8 @@ inline handle_reap_locked()
 	j = 0
 }
 
-/* kosdma_handle_free_list(), kosdma_handle_free() */
-inline handle_free_list()
+/* kosdma_handle_free() */
+inline handle_free()
 {
 	if
 	:: dead ->
@@ -326,31 +326,37 @@ inline use_add(u, h)
 /* kosdma_use_del() */
 inline use_del(u)
 {
-	d_step {
-		TREE ->
-		assert(!U[u].freed && !ofreed);
-		if
-		:: U[u].handle != NONE ->
-			assert(H[U[u].handle].st == ENTERED);	/* P2 */
-			U[u].node = 0;
-			H[U[u].handle].nuses--;
-#ifndef BREAK_REACH
-			object_unreach_locked(last);
-#endif
-			j = U[u].handle;
-			U[u].handle = NONE;
-			handle_reap_locked()
-		:: else
-		fi
-	}
 	if
-	:: last -> last = 0; buffer_end()
-	:: else
-	fi;
-	handle_free_list()
+	:: U[u].handle == NONE ->
+		/* Seen without the lock. */
+		assert(!U[u].freed && !ofreed)
+	:: else ->
+		d_step {
+			TREE ->
+			assert(!U[u].freed && !ofreed);
+			if
+			:: U[u].handle != NONE ->
+				assert(H[U[u].handle].st == ENTERED);	/* P2 */
+				U[u].node = 0;
+				H[U[u].handle].nuses--;
+#ifndef BREAK_REACH
+				object_unreach_locked(last);
+#endif
+				j = U[u].handle;
+				U[u].handle = NONE;
+				handle_reap_locked()
+			:: else
+			fi
+		}
+		if
+		:: last -> last = 0; buffer_end()
+		:: else
+		fi;
+		handle_free()
+	fi
 }
 
-/* kosdma_handle_release(): the last fput() of a handle of the object */
+/* kosdma_handle_release(), kosdma_handle_closed(): the last fput() of a handle of the object */
 inline handle_release(h)
 {
 	d_step { object_get() };
@@ -369,7 +375,7 @@ inline handle_release(h)
 	:: last -> last = 0; buffer_end()
 	:: else
 	fi;
-	handle_free_list();
+	handle_free();
 	d_step { object_put() }
 }
 
@@ -403,16 +409,25 @@ inline handle_fget(h)
 }
 
 /*
- * kosdma_handle_get_types(), kosdma_handle_check(), kosdma_handle_reach(). What
- * is held is mine to put; ok, that there was an unrevoked handle, is the
- * beginning of the call's result.
+ * kosdma_handle_look(), kosdma_handle_check(). What is held is mine to put; ok,
+ * that there was an unrevoked handle, is the beginning of the call's result.
  */
-inline handle_get(h)
+inline handle_look(h)
 {
 	handle_fget(h);
 	ok = 0;
 	if
-	:: held ->
+	:: held -> ok = !H[h].revoked
+	:: else
+	fi
+}
+
+/* kosdma_handle_get_types(), kosdma_handle_reach() */
+inline handle_get(h)
+{
+	handle_look(h);
+	if
+	:: ok ->
 		d_step {
 			TREE ->
 			ok = !H[h].revoked;
@@ -443,7 +458,7 @@ inline handle_put(h)
 
 /* --- mappings and accesses: references --------------------------------------- */
 
-/* kosdma_mapping_free() and kosdma_access_free(), at the last kosdma_object_put() */
+/* kosdma_mapping_drop() and kosdma_access_drop(), at the last kosdma_object_put() */
 inline user_put(u)
 {
 	d_step {
@@ -904,7 +919,8 @@ inline map(u, h)
 
 /*
  * kosdma_ioctl_access_begin(), kosdma_access_new(), kosdma_access_open(),
- * kosdma_access_place(). What could not be recorded at its handle must never be
+ * kosdma_begin_place(), kosdma_access_place(). Nothing keeps the object from ending
+ * before the use is recorded. What could not be recorded at its handle must never be
  * seen in domain->accesses, where an attach would place it.
  */
 inline begin(u, h)
@@ -972,7 +988,16 @@ inline private_fput(u)
  */
 inline op_open(u, h)
 {
+#ifdef BOTH_KINDS
+	if
+	:: U[u].kind == MAP -> handle_get(h)
+	:: else -> handle_look(h)
+	fi;
+#elif KIND == MAP
 	handle_get(h);
+#else
+	handle_look(h);
+#endif
 	if
 	:: ok ->
 #ifdef BOTH_KINDS
