@@ -3,9 +3,9 @@
  * Accesses: a buffer open for the devices of a domain (Begin)
  *
  * Placed means: it has an address. In a translated domain that is a range of
- * the domain's space (maybe a part of a span, see span.c), entered in every
- * hardware domain there is; in a direct
- * one the physical address, entered in the DMA API for every device there is.
+ * the domain's space, maybe a part of a span (span.c), entered in every hardware
+ * domain there is; in a direct one the physical address, entered in the DMA API
+ * for every device there is.
  *
  * Once an access is closed, an IOMMU has cut devices off, and the pages may be
  * freed. Without one they linger in the domain until its devices have proven

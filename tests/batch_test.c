@@ -534,19 +534,6 @@ TEST_F_TIMEOUT(members, some_end_and_the_others_go_on, 120)
 	}
 }
 
-/* The page frame of a buffer of one page. */
-static uint64_t frame_of(Handle buffer)
-{
-	DmaInfo *info;
-	uint64_t frame;
-
-	ASSERT_OK(KnIoDmaGetPhysInfo(buffer, &info));
-	ASSERT_EQ(1, info->count);
-	frame = info->descriptors[0].frame;
-	KosMemFree(info);
-	return frame;
-}
-
 /*
  * Neighbours in memory become neighbours for devices, aligned alike: the IOMMU's
  * driver could join them to a larger page, and then neither ends alone.
@@ -567,7 +554,7 @@ TEST_F_TIMEOUT(members, neighbours_in_memory_end_one_by_one, 120)
 	members_close(self, 0xff);
 	for (int i = 0; i < NR; i++) {
 		pool[i] = buffer_create(0, PAGE, DMA_DIR_BIDIR);
-		frames[i] = frame_of(pool[i]);
+		frames[i] = buffer_frame(pool[i]);
 	}
 	/* A run of frames that lies to larger pages as the addresses do. */
 	for (int i = 0; i < NR && found < MEMBERS; i++) {

@@ -679,18 +679,6 @@ struct grabbed {
 	uint8_t *mem;
 };
 
-static uint64_t frame_of(Handle buffer)
-{
-	DmaInfo *info;
-	uint64_t frame;
-
-	ASSERT_OK(KnIoDmaGetPhysInfo(buffer, &info));
-	ASSERT_EQ(1, info->count);
-	frame = info->descriptors[0].frame;
-	KosMemFree(info);
-	return frame;
-}
-
 /*
  * Grab memory and fill what was among @frames. Return how many of them were
  * had; the filled ones are the first in @grabbed.
@@ -710,7 +698,7 @@ static int grab(const uint64_t *frames, struct grabbed *grabbed)
 
 		if (KnIoDmaCreate(8, PAGES(READ_PAGES), 0, &buffer) != rcOk)
 			break;
-		frame = frame_of(buffer);
+		frame = buffer_frame(buffer);
 		for (int i = 0; i < READS; i++)
 			same |= frame == frames[i];
 		if (!same) {
@@ -783,7 +771,7 @@ TEST_F_TIMEOUT(nvme, reads_under_way_do_not_hit_memory_after_the_death, 300)
 		nvme_open(&self->n, NONE);
 		start_reads(&self->n, areas);
 		for (int i = 0; i < READS; i++)
-			frames[i] = frame_of(areas[i].buffer);
+			frames[i] = buffer_frame(areas[i].buffer);
 		probe_signal(sync[1]);
 		pause();
 	}
@@ -831,7 +819,7 @@ TEST_F_TIMEOUT(nvme, memory_of_reads_under_way_lingers_without_an_iommu, 300)
 	before = probe_free_memory();
 	start_reads(&self->n, areas);
 	for (int i = 0; i < READS; i++) {
-		frames[i] = frame_of(areas[i].buffer);
+		frames[i] = buffer_frame(areas[i].buffer);
 		area_close(&areas[i]);
 	}
 	EXPECT_EQ(0, grab(frames, grabbed));

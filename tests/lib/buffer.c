@@ -47,6 +47,18 @@ DmaInfo *buffer_info(Handle handle)
 	return info;
 }
 
+uint64_t buffer_frame(Handle buffer)
+{
+	DmaInfo *info;
+	uint64_t frame;
+
+	ASSERT_OK(KnIoDmaGetPhysInfo(buffer, &info));
+	ASSERT_EQ(1, info->count);
+	frame = info->descriptors[0].frame;
+	KosMemFree(info);
+	return frame;
+}
+
 Handle access_begin(Handle buffer)
 {
 	Handle access = INVALID_HANDLE;

@@ -25,6 +25,7 @@ Handle buffer_create(uint32_t order, size_t size, DmaAttr attr);
 void *buffer_map(Handle buffer, size_t size, Handle *mapping);
 Handle buffer_copy(Handle buffer, uint32_t rights);
 DmaInfo *buffer_info(Handle handle); /* free it with KosMemFree() */
+uint64_t buffer_frame(Handle buffer); /* of its only block, in memory */
 Handle access_begin(Handle buffer);
 Handle access_begin_in(Handle buffer, Handle domain);
 uint64_t access_addr(Handle access);
