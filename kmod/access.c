@@ -98,7 +98,7 @@ int kosdma_access_map_hwdom(struct kosdma_access *access, struct kosdma_hwdom *h
 }
 
 /* Until kosdma_domain_flush(), devices may still reach the range. */
-void kosdma_hwdom_unmap(struct kosdma_hwdom *hwdom, u64 start, u64 bytes)
+static void kosdma_hwdom_unmap(struct kosdma_hwdom *hwdom, u64 start, u64 bytes)
 {
 	struct iommu_iotlb_gather *gather = &hwdom->gather;
 
@@ -114,14 +114,24 @@ void kosdma_hwdom_unmap(struct kosdma_hwdom *hwdom, u64 start, u64 bytes)
 	iommu_unmap_fast(hwdom->iommu, start, bytes, gather);
 }
 
-/* Take an access out of every page table; its range and those who count it stay. */
-void kosdma_access_unmap(struct kosdma_access *access)
+/* Take a range out of the page tables that come before @end; NULL: out of all. */
+void kosdma_hwdoms_unmap(struct kosdma_domain *domain, const struct kosdma_hwdom *end, u64 start,
+			 u64 bytes)
 {
 	struct kosdma_hwdom *hwdom;
 
-	list_for_each_entry(hwdom, &access->domain->hwdoms, node)
-		kosdma_hwdom_unmap(hwdom, access->iova.start,
-				   kosdma_buffer_bytes(access->buffer));
+	list_for_each_entry(hwdom, &domain->hwdoms, node) {
+		if (hwdom == end)
+			break;
+		kosdma_hwdom_unmap(hwdom, start, bytes);
+	}
+}
+
+/* Take an access out of every page table; its range and those who count it stay. */
+void kosdma_access_unmap(struct kosdma_access *access)
+{
+	kosdma_hwdoms_unmap(access->domain, NULL, access->iova.start,
+			    kosdma_buffer_bytes(access->buffer));
 }
 
 static enum dma_data_direction kosdma_access_direction(const struct kosdma_access *access)
@@ -209,7 +219,7 @@ static int kosdma_access_place_translated(struct kosdma_access *access)
 {
 	struct kosdma_domain *domain = access->domain;
 	unsigned long pgsizes = kosdma_access_pgsizes(domain);
-	struct kosdma_hwdom *hwdom, *undo;
+	struct kosdma_hwdom *hwdom;
 	int ret;
 
 	if (!kosdma_iova_alloc(&domain->space, &access->iova, kosdma_buffer_bytes(access->buffer),
@@ -225,11 +235,7 @@ static int kosdma_access_place_translated(struct kosdma_access *access)
 	return 0;
 
 err_unmap:
-	list_for_each_entry(undo, &domain->hwdoms, node) {
-		if (undo == hwdom)
-			break;
-		kosdma_hwdom_unmap(undo, access->iova.start, kosdma_buffer_bytes(access->buffer));
-	}
+	kosdma_hwdoms_unmap(domain, hwdom, access->iova.start, kosdma_buffer_bytes(access->buffer));
 	kosdma_domain_flush(domain);
 	kosdma_iova_remove(&domain->space, &access->iova);
 	return ret;

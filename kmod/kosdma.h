@@ -11,7 +11,7 @@
  *         kosdma_buffer::lock, kosdma_region::lock
  *           kosdma_object::tree
  *
- * Leaves, taken below any of them: the claim table (mmio.c), the device table
+ * Leaves, taken below any of them: the claim table (claim.c), the device table
  * (device.c), the grants (grant.c), the quarantine (quarantine.c), the user table
  * (process.c), the table of objects (object.c), the events kept (event.c).
  * Apart from them: mmap_lock > kosdma_mapping::rwsem (leaf).
@@ -794,7 +794,8 @@ unsigned long kosdma_access_pgsizes(struct kosdma_domain *domain);
 u64 kosdma_access_align(const struct kosdma_access *access, unsigned long pgsizes);
 u64 kosdma_access_limit(const struct kosdma_access *access);
 int kosdma_access_prot(const struct kosdma_access *access);
-void kosdma_hwdom_unmap(struct kosdma_hwdom *hwdom, u64 start, u64 bytes);
+void kosdma_hwdoms_unmap(struct kosdma_domain *domain, const struct kosdma_hwdom *end, u64 start,
+			 u64 bytes);
 void kosdma_access_unmap(struct kosdma_access *access);
 void kosdma_access_placed(struct kosdma_access *access);
 void kosdma_access_unplaced(struct kosdma_access *access);
@@ -913,17 +914,32 @@ struct kosdma_device {
 /* Room for the name of a driver. */
 #define KOSDMA_NAME_LEN 32
 
-/**
- * struct kosdma_bar - a base address register of a PCI function, as it was
- * @pdev: the function
- * @start: first physical address
- * @last: last physical address, inclusive
- */
-struct kosdma_bar {
-	struct pci_dev *pdev;
-	u64 start;
-	u64 last;
-};
+bool kosdma_machine_translates(void);
+bool kosdma_machine_write_only(void);
+bool kosdma_direct_allowed(void);
+bool kosdma_unsafe_interrupts_allowed(void);
+struct kosdma_device *kosdma_device_get_bound(struct pci_dev *pdev, char name[KOSDMA_NAME_LEN]);
+void kosdma_driver_name(struct pci_dev *pdev, char name[KOSDMA_NAME_LEN]);
+struct pci_dev *kosdma_pci_dev_get(u32 address);
+bool kosdma_pci_address(struct pci_dev *pdev, u32 *address);
+bool kosdma_pci_is_machine(struct pci_dev *pdev);
+struct kosdma_device *kosdma_device_find(u32 address);
+struct kosdma_device *kosdma_device_find_of(struct pci_dev *pdev);
+u32 kosdma_device_domain(u32 address);
+void kosdma_device_put(struct kosdma_device *dev);
+int kosdma_device_hold(struct kosdma_device *dev, struct kosdma_process *process);
+void kosdma_device_unhold(struct kosdma_device *dev);
+void kosdma_group_detach(struct kosdma_group *group, struct kosdma_domain *domain);
+struct kosdma_group *kosdma_group_find(struct iommu_group *iommu);
+void kosdma_group_put(struct kosdma_group *group);
+int kosdma_ioctl_device_attach(struct kosdma_ucmd *ucmd);
+int kosdma_ioctl_device_detach(struct kosdma_ucmd *ucmd);
+int kosdma_ioctl_device_set_dma_mask(struct kosdma_ucmd *ucmd);
+int kosdma_ioctl_device_info(struct kosdma_ucmd *ucmd);
+int kosdma_device_init(void);
+void kosdma_device_exit(void);
+
+/* --- why.c --------------------------------------------------------------- */
 
 /**
  * struct kosdma_reason - one thing that keeps the caller from attaching a function
@@ -948,32 +964,26 @@ struct kosdma_reason {
 typedef void kosdma_reason_fn(const struct kosdma_reason *reason, void *data);
 
 int kosdma_device_why(u32 address, kosdma_reason_fn *tell, void *data);
+void kosdma_group_explain(struct kosdma_device *dev, int error);
 int kosdma_direct_obstacle(void);
-u32 kosdma_device_domain(u32 address);
+int kosdma_device_may_hold(struct kosdma_device *dev);
 
-bool kosdma_machine_translates(void);
-bool kosdma_machine_write_only(void);
-bool kosdma_direct_allowed(void);
-bool kosdma_unsafe_interrupts_allowed(void);
+/* --- bar.c --------------------------------------------------------------- */
+
+/**
+ * struct kosdma_bar - a base address register of a PCI function, as it was
+ * @pdev: the function
+ * @start: first physical address
+ * @last: last physical address, inclusive
+ */
+struct kosdma_bar {
+	struct pci_dev *pdev;
+	u64 start;
+	u64 last;
+};
+
 int kosdma_bar_find(u64 start, u64 last, struct kosdma_bar *found);
 bool kosdma_range_stays(u64 start, u64 last, bool driven);
-struct kosdma_device *kosdma_device_get_bound(struct pci_dev *pdev, char name[KOSDMA_NAME_LEN]);
-void kosdma_driver_name(struct pci_dev *pdev, char name[KOSDMA_NAME_LEN]);
-struct pci_dev *kosdma_pci_dev_get(u32 address);
-bool kosdma_pci_address(struct pci_dev *pdev, u32 *address);
-struct kosdma_device *kosdma_device_find(u32 address);
-void kosdma_device_put(struct kosdma_device *dev);
-int kosdma_device_hold(struct kosdma_device *dev, struct kosdma_process *process);
-void kosdma_device_unhold(struct kosdma_device *dev);
-int kosdma_device_may_hold(struct kosdma_device *dev);
-void kosdma_group_detach(struct kosdma_group *group, struct kosdma_domain *domain);
-void kosdma_group_put(struct kosdma_group *group);
-int kosdma_ioctl_device_attach(struct kosdma_ucmd *ucmd);
-int kosdma_ioctl_device_detach(struct kosdma_ucmd *ucmd);
-int kosdma_ioctl_device_set_dma_mask(struct kosdma_ucmd *ucmd);
-int kosdma_ioctl_device_info(struct kosdma_ucmd *ucmd);
-int kosdma_device_init(void);
-void kosdma_device_exit(void);
 
 /* --- claim.c ------------------------------------------------------------- */
 

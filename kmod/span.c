@@ -98,7 +98,7 @@ static int kosdma_span_map_hwdom(struct kosdma_span *span, struct kosdma_hwdom *
 static int kosdma_span_map(struct kosdma_span *span, struct kosdma_domain *domain,
 			   struct scatterlist *sg)
 {
-	struct kosdma_hwdom *hwdom, *undo;
+	struct kosdma_hwdom *hwdom;
 	int ret;
 
 	list_for_each_entry(hwdom, &domain->hwdoms, node) {
@@ -109,11 +109,7 @@ static int kosdma_span_map(struct kosdma_span *span, struct kosdma_domain *domai
 	return 0;
 
 err_unmap:
-	list_for_each_entry(undo, &domain->hwdoms, node) {
-		if (undo == hwdom)
-			break;
-		kosdma_hwdom_unmap(undo, span->iova.start, span->bytes);
-	}
+	kosdma_hwdoms_unmap(domain, hwdom, span->iova.start, span->bytes);
 	kosdma_domain_flush(domain);
 	return ret;
 }
@@ -206,10 +202,7 @@ static void kosdma_span_split(struct kosdma_span *span, struct kosdma_domain *do
 
 static void kosdma_span_end(struct kosdma_span *span, struct kosdma_domain *domain)
 {
-	struct kosdma_hwdom *hwdom;
-
-	list_for_each_entry(hwdom, &domain->hwdoms, node)
-		kosdma_hwdom_unmap(hwdom, span->iova.start, span->bytes);
+	kosdma_hwdoms_unmap(domain, NULL, span->iova.start, span->bytes);
 	kosdma_iova_remove(&domain->space, &span->iova);
 }
 
