@@ -379,7 +379,7 @@ int kosdma_buffer_use(struct kosdma_buffer *buffer)
 	lockdep_assert_held(&buffer->lock);
 	if (buffer->mixed)
 		return -EBADFD;
-	buffer->users++;
+	WRITE_ONCE(buffer->users, buffer->users + 1);
 	return 0;
 }
 
@@ -410,7 +410,7 @@ void kosdma_buffer_unuse(struct kosdma_buffer *buffer)
 {
 	mutex_lock(&buffer->lock);
 	WARN_ON_ONCE(!buffer->users);
-	buffer->users--;
+	WRITE_ONCE(buffer->users, buffer->users - 1);
 	mutex_unlock(&buffer->lock);
 }
 

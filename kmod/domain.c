@@ -746,7 +746,7 @@ static struct kosdma_domain *kosdma_domain_automatic(struct kosdma_process *proc
 			/* It has no file to keep the module; the process' teardown puts it. */
 			__module_get(THIS_MODULE);
 			domain = new;
-			process->automatic = domain;
+			WRITE_ONCE(process->automatic, domain);
 			kosdma_domain_enlist_locked(domain);
 			kosdma_object_list(&domain->obj);
 			new = NULL;

@@ -106,13 +106,13 @@ static bool kosdma_event_untold(u64 time, struct kosdma_event *event)
 		return false;
 	spin_lock_irqsave(&kosdma_events_lock, flags);
 	if (kosdma_events_kept - kosdma_events_told > KOSDMA_EVENTS) {
-		kosdma_events_told = kosdma_events_kept - KOSDMA_EVENTS;
+		WRITE_ONCE(kosdma_events_told, kosdma_events_kept - KOSDMA_EVENTS);
 		kosdma_events_lost = true;
 	}
 	*event = kosdma_events[(kosdma_events_told + 1) % KOSDMA_EVENTS];
 	found = kosdma_events_told != kosdma_events_kept && event->time < time;
 	if (found)
-		kosdma_events_told++;
+		WRITE_ONCE(kosdma_events_told, kosdma_events_told + 1);
 	spin_unlock_irqrestore(&kosdma_events_lock, flags);
 	return found;
 }
@@ -173,13 +173,14 @@ static void kosdma_event_keep(struct kosdma_event *event)
 
 	spin_lock_irqsave(&kosdma_events_lock, flags);
 	event->time = ktime_get_boottime_ns();
-	event->number = ++kosdma_events_kept;
+	event->number = kosdma_events_kept + 1;
+	WRITE_ONCE(kosdma_events_kept, event->number);
 	kosdma_events[event->number % KOSDMA_EVENTS] = *event;
 	if (kosdma_events_on && (kosdma_netlink_listens(KOSDMA_NLGRP_DEVICES) ||
 				 kosdma_netlink_listens(KOSDMA_NLGRP_FAULTS)))
 		schedule_delayed_work(&kosdma_events_work, KOSDMA_EVENTS_DELAY);
 	else
-		kosdma_events_told = event->number;
+		WRITE_ONCE(kosdma_events_told, event->number);
 	spin_unlock_irqrestore(&kosdma_events_lock, flags);
 }
 

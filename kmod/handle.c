@@ -99,7 +99,7 @@ static void kosdma_handle_mark_locked(struct kosdma_handle *handle)
 	lockdep_assert_held(&obj->tree);
 	if (handle->revoked)
 		return;
-	handle->revoked = true;
+	WRITE_ONCE(handle->revoked, true);
 	list_splice_tail_init(&handle->uses, &obj->ending);
 	if (handle->file)
 		WARN_ON_ONCE(kosdma_object_unreach_locked(obj));
@@ -241,7 +241,7 @@ int kosdma_use_add(struct kosdma_use *use, struct kosdma_object *user,
 	if (!handle->revoked) {
 		use->user = user;
 		use->handle = handle;
-		use->obj = obj;
+		WRITE_ONCE(use->obj, obj);
 		list_add_tail(&use->node, &handle->uses);
 		handle->nuses++;
 		obj->reach++;
@@ -328,7 +328,7 @@ void *kosdma_spare_take(struct kosdma_ucmd *ucmd)
 	spin_lock(&spares->lock);
 	last = spares->count - 1;
 	if (spares->count && spares->spare[last].file->f_cred == current_cred()) {
-		spares->count = last;
+		WRITE_ONCE(spares->count, last);
 		memory = spares->spare[last].memory;
 		ucmd->spare = spares->spare[last].file;
 	}
@@ -375,7 +375,8 @@ static int kosdma_handle_close_fd(struct kosdma_ucmd *ucmd, int fd, struct file 
 		spin_lock(&spares->lock);
 		if (spares->count < KOSDMA_NR_SPARES) {
 			spares->spare[spares->count].file = file;
-			spares->spare[spares->count++].memory = memory;
+			spares->spare[spares->count].memory = memory;
+			WRITE_ONCE(spares->count, spares->count + 1);
 			memory = NULL;
 			file = NULL;
 		}

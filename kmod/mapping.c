@@ -273,7 +273,7 @@ static vm_fault_t kosdma_vma_fault(struct vm_fault *vmf)
 	/* There can be no huge entry here: then no more of them. */
 	if (READ_ONCE(mapping->huge) && kosdma_huge_fits(mapping, vma, addr & PMD_MASK)) {
 		down_write(&mapping->rwsem);
-		mapping->huge = false;
+		WRITE_ONCE(mapping->huge, false);
 		up_write(&mapping->rwsem);
 	}
 

@@ -244,7 +244,7 @@ static void kosdma_process_teardown(struct work_struct *work)
 		mutex_lock(&process->lock);
 	}
 	automatic = process->automatic;
-	process->automatic = NULL;
+	WRITE_ONCE(process->automatic, NULL);
 	mutex_unlock(&process->lock);
 	if (automatic)
 		kosdma_domain_put(automatic);

@@ -76,7 +76,7 @@ bool kosdma_quarantine_add(struct kosdma_access *access, struct kosdma_device *s
 	__module_get(THIS_MODULE);
 	list_move_tail(&access->domain_node, &kosdma_quarantine);
 	access->quarantined = true;
-	kosdma_quarantined += pages;
+	WRITE_ONCE(kosdma_quarantined, kosdma_quarantined + pages);
 	trace_quarantine_add(access);
 	kosdma_event_pages(KOSDMA_NL_EVENT_QUARANTINE, more ? KOSDMA_NO_ADDRESS : suspect->address,
 			   pages);
@@ -145,7 +145,8 @@ static unsigned int kosdma_quarantine_free(const struct kosdma_release *release,
 		    (!suspect || kosdma_release_matches(release, suspect))) {
 			list_move_tail(&access->domain_node, &done);
 			access->quarantined = false;
-			kosdma_quarantined -= access->buffer->npages;
+			WRITE_ONCE(kosdma_quarantined,
+				   kosdma_quarantined - access->buffer->npages);
 			*pages += access->buffer->npages;
 		}
 	}
