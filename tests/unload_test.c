@@ -95,7 +95,7 @@ static int unload_soon(void)
 {
 	int err = EAGAIN;
 
-	for (int i = 0; i < 100 && err == EAGAIN; i++) {
+	for (unsigned int i = 0; i < test_seconds(100) && err == EAGAIN; i++) {
 		if (i)
 			usleep(50 * 1000);
 		err = unload();
