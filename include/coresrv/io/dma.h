@@ -166,8 +166,8 @@ Retcode KnIoDmaBeginEx(Handle rid, Handle domain, Handle *handle);
  * @rid: the buffer's handle, with OCAP_DMA_BEGIN; the same may come again
  * @handle: the Begin handle; INVALID_HANDLE on failure
  * @addr: address of the first byte as devices see it, if they see the whole
- *	buffer as one range, which behind an IOMMU they do once a device is
- *	attached; else 0
+ *	buffer as one range: behind an IOMMU they do once a device is attached,
+ *	without one if it is one block; else 0
  */
 typedef struct KosDmaBeginItem {
 	Handle rid;
@@ -186,8 +186,8 @@ typedef struct KosDmaBeginItem {
  *
  * kosdma. As KnIoDmaBegin() or KnIoDmaBeginEx() for each item, but all or none,
  * and for much less than so many calls. KosHandleCloseMany() closes them.
- * Behind an IOMMU, small buffers of a batch lie back to back, without a guard
- * page in between.
+ * Behind an IOMMU, those buffers of a batch that are one block lie back to
+ * back, without a guard page in between.
  *
  * The handles cannot be transferred.
  *

@@ -41,7 +41,8 @@ extern "C" {
  * rcAlreadyExists (claimed by user code or a kernel driver); rcBusy (the device
  * is held by another process); rcNotReady (the device is bound to no driver and
  * the caller may not bind it); rcTimeout (its last holder's teardown or another
- * process's binding, did not end); rcUnimplemented (@flags);
+ * process's binding, did not end); rcDeviceNotFound (the device is being
+ * removed); rcUnimplemented (as for KnIommuAttachDevice());
  * rcQuotaExceeded (objects, descriptors; devices that a process can bind);
  * rcOutOfMemory; rcNotConnected (no /dev/kosdma).
  */

@@ -60,8 +60,7 @@ Retcode KnIommuAttachDevice(rtl_uint16_t bdf);
  * mastering off and waits until the device is quiet.
  *
  * Return: rcOk; rcDeviceNotFound; rcInvalidOperation (not attached to this
- * process's automatic domain); rcTimeout (the device did not become quiet in
- * time); rcNotConnected (no /dev/kosdma).
+ * process's automatic domain); rcNotConnected (no /dev/kosdma).
  */
 Retcode KnIommuDetachDevice(rtl_uint16_t bdf);
 
@@ -112,8 +111,7 @@ Retcode KnIommuAttachDeviceToDomain(rtl_uint16_t bdf, Handle domain);
  * Return: rcOk; rcInvalidArgument (@domain is no domain); rcResourceNotFound
  * (@domain is not open or no kosdma handle); rcNoCapability (@domain belongs to
  * another process); rcDeviceNotFound; rcInvalidOperation (not attached to
- * @domain); rcTimeout (the device did not become quiet in time);
- * rcNotConnected (no /dev/kosdma).
+ * @domain); rcNotConnected (no /dev/kosdma).
  */
 Retcode KnIommuDetachDeviceFromDomain(rtl_uint16_t bdf, Handle domain);
 

@@ -538,8 +538,8 @@ enum kosdma_region_flags {
  *
  * Errors: EINVAL, EPERM (as for attach, or a range that nobody may have),
  * EEXIST (claimed by user code or a kernel driver), EBUSY (the device is held
- * by another process), EUNATCH (bound to no driver), EOPNOTSUPP (flags), EDQUOT
- * (objects), ETIMEDOUT, ENOMEM, EMFILE, ENFILE.
+ * by another process), EUNATCH (bound to no driver), ENODEV (it is being
+ * removed), EOPNOTSUPP (as for attach), EDQUOT (objects), ETIMEDOUT, ENOMEM, EMFILE, ENFILE.
  */
 struct kosdma_region_register {
 	__u32 size;
@@ -581,9 +581,9 @@ struct kosdma_region_map {
  * @size: sizeof(struct kosdma_handle_close)
  * @handle: any handle
  *
- * Close the descriptor. A mapping, an access and a domain of this process are
- * ended first, and when the call returns devices are cut off; other copies of
- * the descriptor name nothing any more. In another process, only the
+ * Close the descriptor. A mapping, an access, a domain and a badge of this
+ * process are ended first, and when the call returns devices are cut off; other
+ * copies of the descriptor name nothing any more. In another process, only the
  * descriptor is closed.
  *
  * Errors: EBADF. It cannot fail otherwise.

@@ -62,8 +62,8 @@ enum kosdma_nl_domain_mode {
 
 /**
  * enum kosdma_nl_obstacle - What keeps the reader from attaching a function.
- * @KOSDMA_NL_OBSTACLE_MACHINE: It is a bridge, an IOMMU or without address,
- *   and no device for drivers.
+ * @KOSDMA_NL_OBSTACLE_MACHINE: It is a bridge or an IOMMU, and no device for
+ *   drivers.
  * @KOSDMA_NL_OBSTACLE_DRIVER: Another driver has it.
  * @KOSDMA_NL_OBSTACLE_UNBOUND: No driver has it.
  * @KOSDMA_NL_OBSTACLE_GRANT: No grant lets the reader have the function named.
@@ -99,7 +99,8 @@ enum kosdma_nl_obstacle {
 
 /**
  * enum kosdma_nl_event - What happened.
- * @KOSDMA_NL_EVENT_CREATE: An object has its first handle.
+ * @KOSDMA_NL_EVENT_CREATE: An object has its first handle, or is a domain that
+ *   needs none.
  * @KOSDMA_NL_EVENT_END: An object has ended.
  * @KOSDMA_NL_EVENT_REVOKE: Handles of an object were taken back.
  * @KOSDMA_NL_EVENT_ATTACH: A function was attached to a domain.
