@@ -659,9 +659,10 @@ static int kosdma_begin_place(struct kosdma_domain *domain, struct kosdma_begin 
 		if (fatal_signal_pending(current))
 			return -EINTR;
 		nr = spans ? kosdma_span_place(domain, begins + i, count - i) : 0;
+		/* A little less would not fare better. */
+		if (nr < 0)
+			spans = false;
 		if (nr <= 0) {
-			/* A little less would not fare better. */
-			spans = !nr;
 			ret = kosdma_access_place(begins[i].access);
 			if (ret)
 				return ret;

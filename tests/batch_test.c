@@ -433,6 +433,92 @@ TEST_F(batch, devices_are_cut_off_when_it_returns)
 	edu_unmap_registers(&self->edu);
 }
 
+/* ---- without an IOMMU ---- */
+
+/*
+ * Two that devices see above @mask, and one below it: buffers are made until
+ * there are. Each has been begun, and is not any more when the device has left.
+ */
+struct above_and_below {
+	Handle buffer[280];
+	size_t count;
+	Handle above[2];
+	Handle below;
+	uint64_t mask;
+};
+
+static bool above_and_below(struct above_and_below *s)
+{
+	DmaAddr addr[ARRAY_SIZE(s->buffer)];
+
+	/* The guest's memory ends below 2 GiB. */
+	s->mask = ((uint64_t)1 << 30) - 1;
+	s->below = NONE;
+	for (size_t above = 0; s->count < ARRAY_SIZE(s->buffer);) {
+		Handle buffer = NONE, access;
+		size_t i = s->count;
+
+		if (KnIoDmaCreate(10, MiB(4), DMA_DIR_BIDIR, &buffer) != rcOk)
+			return false;
+		s->buffer[s->count++] = buffer;
+		access = access_begin(buffer);
+		EXPECT_OK(KnIoDmaContinuousGetDmaAddr(access, &addr[i]));
+		EXPECT_OK(KnHandleClose(access));
+		if (addr[i] + MiB(4) - 1 <= s->mask)
+			s->below = buffer;
+		else if (addr[i] > s->mask && above < 2)
+			s->above[above++] = buffer;
+		if (above == 2 && s->below != NONE)
+			return true;
+	}
+	return false;
+}
+
+TEST_F_TIMEOUT(batch, without_an_iommu_each_address_is_checked, 120)
+{
+	struct above_and_below s = { 0 };
+
+	if (!self->have_edu || machine_translates())
+		SKIP("needs a device without IOMMU");
+	if (above_and_below(&s)) {
+		/* What was begun lingers until the device has left. */
+		EXPECT_OK(KnIommuDetachDevice(self->edu.bdf));
+		EXPECT_OK(KnIommuAttachDevice(self->edu.bdf));
+		EXPECT_OK(KosIommuSetDmaMask(self->edu.bdf, s.mask));
+		self->items[0].rid = s.below;
+		self->items[1].rid = s.above[0];
+		self->items[2].rid = s.above[1];
+		self->fds = probe_nr_fds();
+		expect_begin(self, rcQuotaExceeded, NONE, 3, 1);
+	}
+	for (size_t i = 0; i < s.count; i++)
+		EXPECT_OK(KnHandleClose(s.buffer[i]));
+	self->fds = probe_nr_fds();
+	if (s.above[1] == 0 || s.below == NONE)
+		SKIP("memory is all above or below 1 GiB");
+}
+
+/* The debug kernel sees what is unmapped that was not mapped, and what is used after it was freed. */
+TEST_F(batch, without_an_iommu_members_end_one_by_one)
+{
+	if (!self->have_edu || machine_translates())
+		SKIP("needs a device without IOMMU");
+	for (int round = 0; round < 3; round++) {
+		Handle some[] = { 2, 5, 6 };
+
+		begin_many(self, NONE, 8);
+		for (size_t i = 0; i < ARRAY_SIZE(some); i++) {
+			EXPECT_OK(KnHandleClose(self->handles[some[i]]));
+			self->handles[some[i]] = NONE;
+		}
+		for (int i = 0; i < 8; i++)
+			if (self->handles[i] != NONE)
+				EXPECT_OK(KnHandleClose(self->handles[i]));
+		EXPECT_OK(KnIommuDetachDevice(self->edu.bdf));
+		EXPECT_OK(KnIommuAttachDevice(self->edu.bdf));
+	}
+}
+
 /* ---- one by one ---- */
 
 enum { MEMBERS = 8 };
