@@ -473,12 +473,15 @@ static void kosdma_domain_set_unquiet(struct kosdma_domain *domain, struct kosdm
 	struct kosdma_device *old = kosdma_domain_unquiet(domain);
 
 	kosdma_quarantine_suspect(dev);
-	if (!old) {
-		kref_get(&dev->ref);
-		domain->unquiet = dev;
-	} else if (old->pdev != dev->pdev) {
+	if (old && old->pdev != dev->pdev) {
 		domain->unquiet_more = true;
+		return;
 	}
+	/* Bound anew, a function is another device: the last one is the one to ask about. */
+	kref_get(&dev->ref);
+	domain->unquiet = dev;
+	if (old)
+		kosdma_device_put(old);
 }
 
 /**
