@@ -83,7 +83,7 @@ static int kosdma_fill_buffer(struct sk_buff *skb, const struct kosdma_viewer *v
 	if (kosdma_put_object(skb, viewer, obj, kosdma_object_state(obj)) ||
 	    kosdma_put_u64(skb, KOSDMA_A_BUFFER_LENGTH, buffer->length) ||
 	    kosdma_put_u64(skb, KOSDMA_A_BUFFER_PAGES, buffer->npages) ||
-	    nla_put_u32(skb, KOSDMA_A_BUFFER_BLOCKS, READ_ONCE(buffer->sgt.orig_nents)) ||
+	    nla_put_u32(skb, KOSDMA_A_BUFFER_BLOCKS, data_race(buffer->sgt.orig_nents)) ||
 	    nla_put_u32(skb, KOSDMA_A_BUFFER_ORDER, buffer->order) ||
 	    nla_put_u32(skb, KOSDMA_A_BUFFER_ATTR, attr) ||
 	    nla_put_u32(skb, KOSDMA_A_BUFFER_USERS, users))
@@ -427,6 +427,19 @@ static int kosdma_dump_handle(struct kosdma_handle *handle, void *data)
 	return 0;
 }
 
+/* A number, not 0, that is another one after a handle comes or goes. */
+static unsigned int kosdma_handle_changes(void)
+{
+	u64 sum = kosdma_stat_read(KOSDMA_STAT_HANDLES_MADE) +
+		  kosdma_stat_read(KOSDMA_STAT_HANDLES_FREED);
+	unsigned int type;
+
+	/* An object's first handle can be found when the object can. */
+	for (type = 0; type < KOSDMA_NR_TYPES; type++)
+		sum += kosdma_object_changes(type);
+	return (unsigned int)sum ?: 1;
+}
+
 int kosdma_nl_handle_get_dumpit(struct sk_buff *skb, struct netlink_callback *cb)
 {
 	struct kosdma_handle_dump to = { skb, cb };
@@ -434,8 +447,7 @@ int kosdma_nl_handle_get_dumpit(struct sk_buff *skb, struct netlink_callback *cb
 	struct kosdma_handle *cursor = dump->cursor;
 	int ret = 0;
 
-	cb->seq = (unsigned int)(kosdma_stat_read(KOSDMA_STAT_HANDLES_MADE) +
-				 kosdma_stat_read(KOSDMA_STAT_HANDLES_FREED)) ?: 1;
+	cb->seq = kosdma_handle_changes();
 	kosdma_dump_begin(dump);
 	while (!ret) {
 		/* The last message may have ended within the handles of an object. */

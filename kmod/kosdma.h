@@ -323,6 +323,8 @@ struct kosdma_use {
 	struct list_head node;
 };
 
+#define KOSDMA_NR_TYPES (KOSDMA_HANDLE_BADGE + 1)
+
 int kosdma_object_init(struct kosdma_object *obj, const struct kosdma_object_ops *ops,
 		       struct kosdma_user *likely);
 void kosdma_object_list(struct kosdma_object *obj);

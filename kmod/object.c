@@ -14,8 +14,6 @@
 #include "kosdma.h"
 #include "netlink.h"
 
-#define KOSDMA_NR_TYPES (KOSDMA_HANDLE_BADGE + 1)
-
 /*
  * Objects by sid. A chunk is a page of slots; the first one holds the sid that
  * belongs to it, which no object has. A slot holds an object, or, tagged, the
