@@ -680,9 +680,14 @@ static int kosdma_handle_release(struct inode *inode, struct file *file)
 
 static __poll_t kosdma_handle_poll(struct file *file, poll_table *wait)
 {
-	struct kosdma_handle *handle = file->private_data;
+	struct kosdma_handle *handle;
 
+	/* As in kosdma_handle_fget(): a spare file may have been put to use just now. */
+	smp_rmb();
+	handle = file->private_data;
 	poll_wait(file, &handle->obj->wait, wait);
+	/* Pairs with wq_has_sleeper(); poll_wait() has no barrier in each kernel. */
+	smp_mb();
 	if (READ_ONCE(handle->revoked) || READ_ONCE(handle->obj->ended))
 		return EPOLLHUP;
 	return READ_ONCE(handle->obj->events);

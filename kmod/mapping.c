@@ -423,7 +423,8 @@ static int kosdma_mapping_open(struct kosdma_mapping *mapping)
 	}
 	kosdma_object_get(&mapping->obj);
 	file->private_data = mapping;
-	mapping->file = file;
+	/* With all that the file is: pairs with kosdma_mapping_revoke(). */
+	smp_store_release(&mapping->file, file);
 	return 0;
 }
 
@@ -438,11 +439,14 @@ static int kosdma_mapping_open(struct kosdma_mapping *mapping)
  */
 void kosdma_mapping_revoke(struct kosdma_mapping *mapping, enum kosdma_end how)
 {
+	struct file *file;
+
 	down_write(&mapping->rwsem);
 	if (!mapping->state) {
 		mapping->state = how;
-		if (mapping->file)
-			unmap_mapping_range(mapping->file->f_mapping, 0, 0, 1);
+		file = smp_load_acquire(&mapping->file);
+		if (file)
+			unmap_mapping_range(file->f_mapping, 0, 0, 1);
 		kosdma_memtype_release(&mapping->memtype);
 		trace_mapping_end(mapping, how);
 	}
@@ -807,7 +811,7 @@ static int kosdma_mapping_set_region(struct kosdma_mapping *mapping, struct kosd
 		kosdma_region_clear_mapping(region, mapping);
 		return ret;
 	}
-	mapping->use.obj = kosdma_object_get(&region->obj);
+	WRITE_ONCE(mapping->use.obj, kosdma_object_get(&region->obj));
 	mapping->cache = cache;
 	if (!kosdma_memtype_fits_huge(&mapping->memtype))
 		mapping->huge = false;
