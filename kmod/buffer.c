@@ -455,8 +455,7 @@ static void kosdma_buffer_show(struct seq_file *m, struct kosdma_object *obj)
 
 	seq_printf(m, "kosdma-length:\t%llu\n", buffer->length);
 	seq_printf(m, "kosdma-pages:\t%lu\n", buffer->npages);
-	/* It may be ending: then any number will do. */
-	seq_printf(m, "kosdma-blocks:\t%u\n", data_race(buffer->sgt.orig_nents));
+	seq_printf(m, "kosdma-blocks:\t%u\n", kosdma_buffer_nr_blocks(buffer));
 	seq_printf(m, "kosdma-order:\t%u\n", buffer->order);
 	seq_printf(m, "kosdma-attr:\t%#x\n", attr);
 	seq_printf(m, "kosdma-cache:\t%s\n", kosdma_memtype_name(kosdma_attr_cache(attr, 0)));

@@ -83,7 +83,7 @@ static int kosdma_fill_buffer(struct sk_buff *skb, const struct kosdma_viewer *v
 	if (kosdma_put_object(skb, viewer, obj, kosdma_object_state(obj)) ||
 	    kosdma_put_u64(skb, KOSDMA_A_BUFFER_LENGTH, buffer->length) ||
 	    kosdma_put_u64(skb, KOSDMA_A_BUFFER_PAGES, buffer->npages) ||
-	    nla_put_u32(skb, KOSDMA_A_BUFFER_BLOCKS, data_race(buffer->sgt.orig_nents)) ||
+	    nla_put_u32(skb, KOSDMA_A_BUFFER_BLOCKS, kosdma_buffer_nr_blocks(buffer)) ||
 	    nla_put_u32(skb, KOSDMA_A_BUFFER_ORDER, buffer->order) ||
 	    nla_put_u32(skb, KOSDMA_A_BUFFER_ATTR, attr) ||
 	    nla_put_u32(skb, KOSDMA_A_BUFFER_USERS, users))

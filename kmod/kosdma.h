@@ -534,6 +534,13 @@ static inline u64 kosdma_buffer_bytes(const struct kosdma_buffer *buffer)
 	return (u64)buffer->npages << PAGE_SHIFT;
 }
 
+/* For those who only tell it. */
+static inline unsigned int kosdma_buffer_nr_blocks(const struct kosdma_buffer *buffer)
+{
+	/* If it is ending, any number will do. */
+	return data_race(buffer->sgt.orig_nents);
+}
+
 int kosdma_buffer_use(struct kosdma_buffer *buffer);
 void kosdma_buffer_split(struct kosdma_buffer *buffer);
 void kosdma_buffer_unuse(struct kosdma_buffer *buffer);

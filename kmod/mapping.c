@@ -444,6 +444,7 @@ void kosdma_mapping_revoke(struct kosdma_mapping *mapping, enum kosdma_end how)
 	down_write(&mapping->rwsem);
 	if (!mapping->state) {
 		mapping->state = how;
+		/* Pairs with kosdma_mapping_open(). */
 		file = smp_load_acquire(&mapping->file);
 		if (file)
 			unmap_mapping_range(file->f_mapping, 0, 0, 1);

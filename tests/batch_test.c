@@ -498,7 +498,7 @@ TEST_F_TIMEOUT(batch, without_an_iommu_each_address_is_checked, 120)
 		SKIP("memory is all above or below 1 GiB");
 }
 
-/* The debug kernel sees what is unmapped that was not mapped, and what is used after it was freed. */
+/* The debug kernel sees what was not mapped but unmapped, or freed and used. */
 TEST_F(batch, without_an_iommu_members_end_one_by_one)
 {
 	if (!self->have_edu || machine_translates())
