@@ -153,9 +153,11 @@ static void kosdma_access_unmap_blocks(struct kosdma_access *access, struct kosd
 	struct scatterlist *sg;
 	unsigned int i;
 
-	for_each_sg(access->buffer->sgt.sgl, sg, count, i)
+	for_each_sg(access->buffer->sgt.sgl, sg, count, i) {
 		dma_unmap_page_attrs(&dev->pdev->dev, sg_phys(sg), sg->length,
 				     kosdma_access_direction(access), DMA_ATTR_SKIP_CPU_SYNC);
+		cond_resched();
+	}
 }
 
 /**
@@ -185,6 +187,7 @@ int kosdma_access_map_device(struct kosdma_access *access, struct kosdma_device 
 					     DMA_ATTR_SKIP_CPU_SYNC);
 			goto err_unmap;
 		}
+		cond_resched();
 	}
 	return 0;
 

@@ -197,6 +197,7 @@ static int kosdma_buffer_set_blocks(struct kosdma_buffer *buffer, struct list_he
 	list_for_each_entry_safe(page, next, blocks, lru) {
 		sg_set_page(sg, page, PAGE_SIZE << kosdma_block_take(page), 0);
 		sg = sg_next(sg);
+		cond_resched();
 	}
 	return 0;
 }
@@ -239,8 +240,10 @@ static int kosdma_buffer_alloc_scatter(struct kosdma_buffer *buffer, unsigned in
 	if (!ret)
 		return 0;
 err_free:
-	list_for_each_entry_safe(page, next, &blocks, lru)
+	list_for_each_entry_safe(page, next, &blocks, lru) {
 		kosdma_block_free(page, kosdma_block_take(page));
+		cond_resched();
+	}
 	return ret;
 }
 
@@ -312,7 +315,8 @@ static int kosdma_buffer_alloc(struct kosdma_buffer *buffer)
 
 /*
  * Free and uncharge the blocks that nobody but us holds. Returns whether these
- * were all. Nobody can map the others any more, so their pins only get fewer.
+ * were all. Nothing of ours maps the others any more, so whoever has them can only
+ * hand them on.
  */
 static bool kosdma_buffer_free_blocks(struct kosdma_buffer *buffer)
 {
@@ -560,6 +564,26 @@ err_put:
 	return ret;
 }
 
+/*
+ * Does the kernel hold pages that it once pinned through a VMM_FLAG_IO mapping?
+ * It may map them for somebody, who would have them with another cache type.
+ */
+static bool kosdma_buffer_is_pinned(const struct kosdma_buffer *buffer)
+{
+	struct scatterlist *sg;
+	unsigned int i;
+
+	lockdep_assert_held(&buffer->lock);
+	if (!buffer->split)
+		return false;
+	for_each_sg(buffer->sgt.sgl, sg, buffer->sgt.orig_nents, i) {
+		if (kosdma_block_pinned(sg_page(sg), ilog2(sg->length >> PAGE_SHIFT), true))
+			return true;
+		cond_resched();
+	}
+	return false;
+}
+
 int kosdma_ioctl_buffer_modify(struct kosdma_ucmd *ucmd)
 {
 	struct kosdma_buffer_modify *cmd = ucmd->cmd;
@@ -581,7 +605,7 @@ int kosdma_ioctl_buffer_modify(struct kosdma_ucmd *ucmd)
 		ret = -EINVAL;
 	else if (!kosdma_memtype_ram_supported(cache))
 		ret = -EOPNOTSUPP;
-	else if (buffer->users)
+	else if (buffer->users || kosdma_buffer_is_pinned(buffer))
 		ret = -EBADFD;
 	else
 		ret = kosdma_buffer_set_cache(buffer, kosdma_attr_cache(buffer->attr, 0), cache);
@@ -596,14 +620,9 @@ int kosdma_ioctl_buffer_modify(struct kosdma_ucmd *ucmd)
 /**
  * kosdma_buffer_init() - prepare the device in whose name memory is allocated
  * @dev: the module's own; it does no DMA
- *
- * Return: 0 or an errno.
  */
-int kosdma_buffer_init(struct device *dev)
+void kosdma_buffer_init(struct device *dev)
 {
-	int ret = dma_coerce_mask_and_coherent(dev, DMA_BIT_MASK(64));
-
-	if (!ret)
+	if (!dma_coerce_mask_and_coherent(dev, DMA_BIT_MASK(64)))
 		WRITE_ONCE(kosdma_dev, dev);
-	return ret;
 }

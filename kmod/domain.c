@@ -82,30 +82,39 @@ static bool kosdma_domain_in_the_way(struct kosdma_domain *domain, u64 start, u6
 	return false;
 }
 
+static const struct iommu_resv_region *kosdma_firmware_region(const struct list_head *regions)
+{
+	const struct iommu_resv_region *region;
+
+	list_for_each_entry(region, regions, list) {
+		if (region->type == IOMMU_RESV_DIRECT && region->length)
+			return region;
+	}
+	return NULL;
+}
+
 /**
  * kosdma_firmware_range() - does the firmware need memory mapped for a group?
  * @iommu: the group
  * @start: gets the first physical address of such a range
  * @last: gets the last one
  *
- * Return: whether it does; then no domain of ours can have the group.
+ * Return: whether it does, as far as there is memory to look; then no domain of
+ * ours can have the group.
  */
 bool kosdma_firmware_range(struct iommu_group *iommu, u64 *start, u64 *last)
 {
-	struct iommu_resv_region *region;
+	const struct iommu_resv_region *region = NULL;
 	LIST_HEAD(regions);
-	bool found = false;
+	bool found;
 
-	if (iommu_get_group_resv_regions(iommu, &regions))
-		return false;
-	list_for_each_entry(region, &regions, list) {
-		if (region->type == IOMMU_RESV_DIRECT && region->length) {
-			*start = region->start;
-			*last = region->start + region->length - 1;
-			found = true;
-			break;
-		}
+	if (!iommu_get_group_resv_regions(iommu, &regions))
+		region = kosdma_firmware_region(&regions);
+	if (region) {
+		*start = region->start;
+		*last = region->start + region->length - 1;
 	}
+	found = region;
 	iommu_put_resv_regions(NULL, &regions);
 	return found;
 }
@@ -116,19 +125,24 @@ bool kosdma_firmware_range(struct iommu_group *iommu, u64 *start, u64 *last)
  */
 static int kosdma_domain_reserve_for(struct kosdma_domain *domain, struct kosdma_group *group)
 {
+	const struct iommu_resv_region *firmware;
 	struct iommu_resv_region *region;
 	LIST_HEAD(regions);
-	u64 first, end;
 	int ret;
 
-	if (kosdma_firmware_range(group->iommu, &first, &end)) {
-		pr_notice_ratelimited("group %d: the firmware needs [mem %#llx-%#llx] mapped for a device\n",
-				      iommu_group_id(group->iommu), first, end);
-		return -EPERM;
-	}
 	ret = iommu_get_group_resv_regions(group->iommu, &regions);
-	if (ret)
-		return ret == -ENOMEM ? ret : -EOPNOTSUPP;
+	if (ret) {
+		ret = ret == -ENOMEM ? ret : -EOPNOTSUPP;
+		goto out;
+	}
+	firmware = kosdma_firmware_region(&regions);
+	if (firmware) {
+		pr_notice_ratelimited("group %d: the firmware needs [mem %#llx-%#llx] mapped for a device\n",
+				      iommu_group_id(group->iommu), (u64)firmware->start,
+				      (u64)firmware->start + firmware->length - 1);
+		ret = -EPERM;
+		goto out;
+	}
 	list_for_each_entry(region, &regions, list) {
 		u64 last = region->start + region->length - 1;
 
@@ -143,6 +157,7 @@ static int kosdma_domain_reserve_for(struct kosdma_domain *domain, struct kosdma
 		if (ret)
 			break;
 	}
+out:
 	iommu_put_resv_regions(NULL, &regions);
 	return ret;
 }

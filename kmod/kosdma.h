@@ -546,7 +546,7 @@ void kosdma_buffer_split(struct kosdma_buffer *buffer);
 void kosdma_buffer_unuse(struct kosdma_buffer *buffer);
 int kosdma_ioctl_buffer_create(struct kosdma_ucmd *ucmd);
 int kosdma_ioctl_buffer_modify(struct kosdma_ucmd *ucmd);
-int kosdma_buffer_init(struct device *dev);
+void kosdma_buffer_init(struct device *dev);
 
 /* --- memtype.c ----------------------------------------------------------- */
 
@@ -845,6 +845,7 @@ bool kosdma_quarantine_is_suspect(struct kosdma_device *dev);
 bool kosdma_quarantine_add(struct kosdma_access *access, struct kosdma_device *suspect, bool more);
 void kosdma_quarantine_release(struct pci_dev *pdev);
 int kosdma_quarantine_release_address(u32 address, u64 *pages);
+void kosdma_quarantine_exit(void);
 bool kosdma_quarantine_look(struct kosdma_access *access, u32 *suspect);
 unsigned long kosdma_quarantine_pages(void);
 

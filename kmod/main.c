@@ -34,19 +34,18 @@ static int __init kosdma_init(void)
 	ret = kosdma_device_init();
 	if (ret)
 		goto err_grant;
-	ret = misc_register(&kosdma_misc);
-	if (ret)
-		goto err_device;
-	ret = kosdma_buffer_init(kosdma_misc.this_device);
-	if (ret)
-		goto err_misc;
 	ret = kosdma_netlink_init();
 	if (ret)
-		goto err_misc;
+		goto err_device;
+	/* From here on user space is in, and would not be waited for. */
+	ret = misc_register(&kosdma_misc);
+	if (ret)
+		goto err_netlink;
+	kosdma_buffer_init(kosdma_misc.this_device);
 	return 0;
 
-err_misc:
-	misc_deregister(&kosdma_misc);
+err_netlink:
+	kosdma_netlink_exit();
 err_device:
 	kosdma_device_exit();
 err_grant:
@@ -63,6 +62,7 @@ static void __exit kosdma_exit(void)
 	misc_deregister(&kosdma_misc);
 	kosdma_process_exit();
 	kosdma_device_exit();
+	kosdma_quarantine_exit();
 	kosdma_grant_exit();
 	kosdma_object_exit();
 	kosdma_coverage_tell();

@@ -142,6 +142,10 @@ static int kosdma_region_claim(struct kosdma_region *region, const char *driver)
 			kosdma_process_put(dying);
 			if (ret)
 				return ret;
+			/* One of its threads may still be at it. */
+			if (fatal_signal_pending(current))
+				return -EINTR;
+			cond_resched();
 		} else if (ret != -EEXIST) {
 			return ret;
 		} else if (again) {

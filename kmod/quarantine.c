@@ -123,7 +123,7 @@ static unsigned int kosdma_quarantine_free(const struct kosdma_release *release,
 {
 	struct kosdma_access *access, *next;
 	struct kosdma_device *dev;
-	unsigned int cleared = 0;
+	unsigned int cleared = 0, released = 0;
 	u32 address = release->address;
 	LIST_HEAD(done);
 
@@ -157,9 +157,12 @@ static unsigned int kosdma_quarantine_free(const struct kosdma_release *release,
 		if (access->suspect)
 			kosdma_device_put(access->suspect);
 		access->suspect = NULL;
-		module_put(THIS_MODULE);
+		released++;
 	}
 	kosdma_access_release(&done);
+	/* Not before: what ends with them may need the module again. */
+	while (released--)
+		module_put(THIS_MODULE);
 	if (*pages)
 		kosdma_event_pages(KOSDMA_NL_EVENT_RELEASE, address, *pages);
 	return cleared;
@@ -189,6 +192,14 @@ int kosdma_quarantine_release_address(u32 address, u64 *pages)
 	struct kosdma_release release = { .address = address };
 
 	return kosdma_quarantine_free(&release, pages) || *pages ? 0 : -ENOENT;
+}
+
+/* No page is left; devices may be that were not proven quiet. */
+void kosdma_quarantine_exit(void)
+{
+	u64 pages;
+
+	kosdma_quarantine_release_address(KOSDMA_NO_ADDRESS, &pages);
 }
 
 /**

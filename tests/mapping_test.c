@@ -949,6 +949,27 @@ TEST_F(mapping, only_an_io_mapping_can_be_pinned)
 	EXPECT_OK(KnHandleClose(mapping));
 }
 
+/* Whoever gets the page could have it in a page table, with another type. */
+TEST(cache_type_stays_while_a_page_is_pinned)
+{
+	Handle buffer = buffer_create(0, PAGES(4), DMA_DIR_BIDIR), mapping;
+	uint8_t *mem = map_part(buffer, 0, PAGES(4),
+				VMM_READ_WRITE | VMM_FLAG_IO, &mapping);
+	static uint8_t copy[PAGE];
+	int fds[2];
+
+	ASSERT_ERRNO(0, pipe2(fds, O_CLOEXEC));
+	ASSERT_EQ(PAGE, splice_from(mem + PAGES(2), PAGE, fds[1]));
+	EXPECT_OK(KnHandleClose(mapping));
+	EXPECT_RC(rcInvalidOperation,
+		  KnIoDmaModify(buffer, DMA_ATTR_WRITE_COMBINE));
+	ASSERT_EQ(PAGE, read(fds[0], copy, PAGE));
+	EXPECT_OK(KnIoDmaModify(buffer, DMA_ATTR_WRITE_COMBINE));
+	close(fds[0]);
+	close(fds[1]);
+	EXPECT_OK(KnHandleClose(buffer));
+}
+
 TEST_F(mapping, direct_io_to_a_file)
 {
 	const char *path = "/tmp/kosdma-direct";
