@@ -10,8 +10,6 @@
  * On the way down the order is always: bus mastering off, drained, reset (at
  * the end of held), unmapped and flushed, freed.
  */
-#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
-
 #include <linux/delay.h>
 #include <linux/dma-mapping.h>
 #include <linux/iommu.h>

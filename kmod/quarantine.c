@@ -160,11 +160,11 @@ static unsigned int kosdma_quarantine_free(const struct kosdma_release *release,
 		released++;
 	}
 	kosdma_access_release(&done);
-	/* Not before: what ends with them may need the module again. */
-	while (released--)
-		module_put(THIS_MODULE);
 	if (*pages)
 		kosdma_event_pages(KOSDMA_NL_EVENT_RELEASE, address, *pages);
+	/* Last: what ends with them may need the module again. */
+	while (released--)
+		module_put(THIS_MODULE);
 	return cleared;
 }
 

@@ -5,8 +5,6 @@
  * An attach stops at the first obstacle and names it in the kernel's log; a
  * request of the netlink family is told all of them.
  */
-#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
-
 #include <linux/capability.h>
 #include <linux/iommu.h>
 #include <linux/module.h>

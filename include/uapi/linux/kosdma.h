@@ -539,7 +539,8 @@ enum kosdma_region_flags {
  * Errors: EINVAL, EPERM (as for attach, or a range that nobody may have),
  * EEXIST (claimed by user code or a kernel driver), EBUSY (the device is held
  * by another process), EUNATCH (bound to no driver), ENODEV (it is being
- * removed), EOPNOTSUPP (as for attach), EDQUOT (objects), ETIMEDOUT, ENOMEM, EMFILE, ENFILE.
+ * removed), EOPNOTSUPP (as for attach), EDQUOT (objects), ETIMEDOUT, ENOMEM,
+ * EMFILE, ENFILE.
  */
 struct kosdma_region_register {
 	__u32 size;
