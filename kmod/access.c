@@ -134,6 +134,9 @@ void kosdma_access_unmap(struct kosdma_access *access)
 			    kosdma_buffer_bytes(access->buffer));
 }
 
+/* Nothing is copied or flushed, and what is begun twice is mapped twice. */
+#define KOSDMA_MAP_ATTRS (DMA_ATTR_SKIP_CPU_SYNC | DMA_ATTR_DEBUGGING_IGNORE_CACHELINES)
+
 static enum dma_data_direction kosdma_access_direction(const struct kosdma_access *access)
 {
 	switch (access->attr) {
@@ -155,7 +158,7 @@ static void kosdma_access_unmap_blocks(struct kosdma_access *access, struct kosd
 
 	for_each_sg(access->buffer->sgt.sgl, sg, count, i) {
 		dma_unmap_page_attrs(&dev->pdev->dev, sg_phys(sg), sg->length,
-				     kosdma_access_direction(access), DMA_ATTR_SKIP_CPU_SYNC);
+				     kosdma_access_direction(access), KOSDMA_MAP_ATTRS);
 		cond_resched();
 	}
 }
@@ -177,14 +180,12 @@ int kosdma_access_map_device(struct kosdma_access *access, struct kosdma_device 
 	lockdep_assert_held(&access->domain->lock);
 	for_each_sg(access->buffer->sgt.sgl, sg, access->buffer->sgt.orig_nents, i) {
 		addr = dma_map_page_attrs(&dev->pdev->dev, sg_page(sg), 0, sg->length,
-					  kosdma_access_direction(access),
-					  DMA_ATTR_SKIP_CPU_SYNC);
+					  kosdma_access_direction(access), KOSDMA_MAP_ATTRS);
 		if (dma_mapping_error(&dev->pdev->dev, addr))
 			goto err_unmap;
 		if (addr != sg_phys(sg)) {
 			dma_unmap_page_attrs(&dev->pdev->dev, addr, sg->length,
-					     kosdma_access_direction(access),
-					     DMA_ATTR_SKIP_CPU_SYNC);
+					     kosdma_access_direction(access), KOSDMA_MAP_ATTRS);
 			goto err_unmap;
 		}
 		cond_resched();

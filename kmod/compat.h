@@ -8,6 +8,7 @@
 #ifndef KOSDMA_COMPAT_H
 #define KOSDMA_COMPAT_H
 
+#include <linux/dma-mapping.h>
 #include <linux/fs.h>
 #include <linux/gfp.h>
 #include <linux/iommu.h>
@@ -37,6 +38,11 @@
 #define KOSDMA_MAX_BLOCK_ORDER MAX_ORDER
 #else
 #define KOSDMA_MAX_BLOCK_ORDER MAX_PAGE_ORDER
+#endif
+
+/* 7.0: DMA_API_DEBUG can be told that memory is mapped more than once on purpose */
+#ifndef DMA_ATTR_DEBUGGING_IGNORE_CACHELINES
+#define DMA_ATTR_DEBUGGING_IGNORE_CACHELINES 0
 #endif
 
 /* 6.3: vm_flags became read-only */

@@ -508,12 +508,13 @@ static void kosdma_device_detach(struct kosdma_device *dev)
 	lockdep_assert_held(&group->lock);
 	kosdma_event_device(KOSDMA_NL_EVENT_DETACH, dev->address, group->holder,
 			    group->domain->obj.sid);
-	quiet = kosdma_device_quiesce(dev, dev->holds == 1);
-	trace_device_detach(dev, group->domain, quiet);
-	kosdma_domain_remove(group->domain, dev, quiet);
+	/* From here on its holder's death leaves the command register alone: it may be in reset. */
 	mutex_lock(&group->holder->lock);
 	list_del(&dev->process_node);
 	mutex_unlock(&group->holder->lock);
+	quiet = kosdma_device_quiesce(dev, dev->holds == 1);
+	trace_device_detach(dev, group->domain, quiet);
+	kosdma_domain_remove(group->domain, dev, quiet);
 	kosdma_device_unhold(dev);
 }
 
