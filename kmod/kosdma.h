@@ -49,6 +49,7 @@
 
 struct kosdma_device;
 struct kosdma_domain;
+struct kosdma_group;
 struct kosdma_handle;
 struct kosdma_mapping;
 struct kosdma_object;
@@ -463,6 +464,8 @@ void kosdma_process_put(struct kosdma_process *process);
 bool kosdma_process_is_current(struct kosdma_process *process);
 pid_t kosdma_process_shown_pid(struct kosdma_process *process);
 int kosdma_process_wait_gone(struct kosdma_process *process);
+int kosdma_process_wait_unheld(struct kosdma_group *group, const struct kosdma_process *holder);
+void kosdma_process_unheld(void);
 void kosdma_queue_later(struct delayed_work *work, unsigned long delay);
 int kosdma_process_init(void);
 void kosdma_process_exit(void);
@@ -570,7 +573,6 @@ pgprot_t kosdma_memtype_ram_prot(pgprot_t prot, u32 cache);
 int kosdma_memtype_reserve(struct kosdma_memtype *type, u64 start, u64 length, u32 cache);
 void kosdma_memtype_release(struct kosdma_memtype *type);
 pgprot_t kosdma_memtype_prot(const struct kosdma_memtype *type, pgprot_t prot, u32 cache);
-bool kosdma_memtype_fits_huge(const struct kosdma_memtype *type);
 
 /* --- mapping.c ----------------------------------------------------------- */
 

@@ -124,9 +124,7 @@ static int kosdma_fill_pages(struct vm_area_struct *vma, unsigned long addr,
  */
 static u64 kosdma_mapping_pos(struct kosdma_mapping *mapping)
 {
-	if (kosdma_mapping_is_buffer(mapping))
-		return KOSDMA_MAP_BASE + mapping->offset;
-	return KOSDMA_MAP_BASE + (to_region(mapping->use.obj)->start & ~PMD_MASK);
+	return KOSDMA_MAP_BASE + mapping->offset;
 }
 
 /* Where the mapping's first usable byte is. */
@@ -814,8 +812,8 @@ static int kosdma_mapping_set_region(struct kosdma_mapping *mapping, struct kosd
 	}
 	WRITE_ONCE(mapping->use.obj, kosdma_object_get(&region->obj));
 	mapping->cache = cache;
-	if (!kosdma_memtype_fits_huge(&mapping->memtype))
-		mapping->huge = false;
+	/* They have no struct page, and mbind() asks a huge entry for it without a second look. */
+	mapping->huge = false;
 	return 0;
 }
 

@@ -248,19 +248,3 @@ pgprot_t kosdma_memtype_prot(const struct kosdma_memtype *type, pgprot_t prot, u
 	return kosdma_memtype_ram_prot(prot, cache);
 #endif
 }
-
-/**
- * kosdma_memtype_fits_huge() - can a huge entry express the type?
- * @type: reserved
- *
- * The bit of x86 that makes write-through has another place in a huge entry,
- * which what makes such entries does not know.
- */
-bool kosdma_memtype_fits_huge(const struct kosdma_memtype *type)
-{
-#if IS_ENABLED(CONFIG_X86)
-	return !(type->bits & _PAGE_PAT);
-#else
-	return true;
-#endif
-}
