@@ -295,8 +295,8 @@ static int kosdma_device_not_attached(u32 address)
  * @process: the calling process
  *
  * Return: 0, with the lock held, if the process holds the device's group or
- * nobody does; -EBUSY, -ENODEV, -ETIMEDOUT (the holder died and is not torn
- * down in time).
+ * nobody does; -EBUSY, -ENODEV, and for a holder that died those of
+ * kosdma_process_wait_unheld().
  */
 static int kosdma_device_lock_for(struct kosdma_device *dev, struct kosdma_process *process)
 {
@@ -314,7 +314,7 @@ static int kosdma_device_lock_for(struct kosdma_device *dev, struct kosdma_proce
 			break;
 		kosdma_process_get(holder);
 		mutex_unlock(&group->lock);
-		ret = kosdma_process_wait_gone(holder);
+		ret = kosdma_process_wait_unheld(group, holder);
 		kosdma_process_put(holder);
 		if (ret)
 			return ret;
@@ -386,16 +386,19 @@ static int kosdma_group_claim(struct kosdma_device *dev, struct kosdma_process *
 			return -EBUSY;
 		}
 	}
-	group->holder = kosdma_process_get(process);
+	WRITE_ONCE(group->holder, kosdma_process_get(process));
 	return 0;
 }
 
 static void kosdma_group_unclaim(struct kosdma_group *group)
 {
+	struct kosdma_process *holder = group->holder;
+
 	if (group->iommu)
 		iommu_group_release_dma_owner(group->iommu);
-	kosdma_process_put(group->holder);
-	group->holder = NULL;
+	WRITE_ONCE(group->holder, NULL);
+	kosdma_process_unheld();
+	kosdma_process_put(holder);
 }
 
 /* From bound to held: power, decode, one reset; no bus mastering. */
@@ -664,6 +667,8 @@ int kosdma_ioctl_device_info(struct kosdma_ucmd *ucmd)
 			cmd->out_state |= KOSDMA_DEVICE_MINE;
 		if (dev->attached)
 			cmd->out_state |= KOSDMA_DEVICE_ATTACHED;
+		if (dev->holds)
+			cmd->out_state |= KOSDMA_DEVICE_USED;
 		mutex_unlock(&group->lock);
 		kosdma_device_put(dev);
 		return 0;

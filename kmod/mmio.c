@@ -56,7 +56,7 @@ static struct kosdma_process *kosdma_region_dead_mapper(struct kosdma_region *re
  */
 static int kosdma_region_claim_device(struct kosdma_region *region,
 				      struct kosdma_claimant *other, struct kosdma_object **owner,
-				      struct kosdma_process **dying)
+				      struct kosdma_process **died)
 {
 	struct kosdma_device *dev = region->dev;
 	struct kosdma_process *process, *holder;
@@ -75,7 +75,7 @@ static int kosdma_region_claim_device(struct kosdma_region *region,
 	} else {
 		ret = -EBUSY;
 		if (READ_ONCE(holder->dead))
-			*dying = kosdma_process_get(holder);
+			*died = kosdma_process_get(holder);
 	}
 	if (ret)
 		kosdma_region_unclaim(region);
@@ -101,8 +101,8 @@ static int kosdma_region_claim_raw(struct kosdma_region *region, bool driven,
 	int ret = 0;
 
 	pci_lock_rescan_remove();
-	if (entry && !refused && !kosdma_range_stays(region->start,
-						     region->start + region->length - 1, driven))
+	if ((entry || !driven) && !refused &&
+	    !kosdma_range_stays(region->start, region->start + region->length - 1, driven))
 		ret = -EPERM;
 	if (!ret)
 		ret = kosdma_region_try_claim(region, other, owner);
@@ -126,20 +126,25 @@ static int kosdma_region_claim(struct kosdma_region *region, const char *driver)
 	int ret;
 
 	for (;;) {
-		struct kosdma_process *dying = NULL;
+		struct kosdma_process *holder = NULL, *mapper = NULL;
 		struct kosdma_object *owner = NULL;
 
 		if (region->dev)
-			ret = kosdma_region_claim_device(region, &other, &owner, &dying);
+			ret = kosdma_region_claim_device(region, &other, &owner, &holder);
 		else
 			ret = kosdma_region_claim_raw(region, driver[0], &other, &owner);
 		if (ret == -EEXIST && owner) {
-			dying = kosdma_region_dead_mapper(to_region(owner));
+			mapper = kosdma_region_dead_mapper(to_region(owner));
 			kosdma_object_put(owner);
 		}
-		if (dying) {
-			ret = kosdma_process_wait_gone(dying);
-			kosdma_process_put(dying);
+		if (holder) {
+			ret = kosdma_process_wait_unheld(region->dev->group, holder);
+			kosdma_process_put(holder);
+			if (ret)
+				return ret;
+		} else if (mapper) {
+			ret = kosdma_process_wait_gone(mapper);
+			kosdma_process_put(mapper);
 			if (ret)
 				return ret;
 			/* One of its threads may still be at it. */

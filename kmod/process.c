@@ -383,6 +383,36 @@ int kosdma_process_wait_gone(struct kosdma_process *process)
 	return 0;
 }
 
+/**
+ * kosdma_process_wait_unheld() - wait until a dead process no longer holds a group
+ * @group: with a reference
+ * @holder: its holder, dead; with a reference, so that no other one looks like it
+ *
+ * The teardown ends its attachments; the end of its descriptors, a little later,
+ * its registers, unless another process has them by now.
+ *
+ * Return: 0; -ETIMEDOUT (it is not torn down in time); -EBUSY (somebody has its
+ * registers); -EINTR (the caller was killed).
+ */
+int kosdma_process_wait_unheld(struct kosdma_group *group, const struct kosdma_process *holder)
+{
+	long left = wait_event_killable_timeout(kosdma_teardown_done,
+						READ_ONCE(group->holder) != holder,
+						KOSDMA_TEARDOWN_TIMEOUT);
+
+	if (left < 0)
+		return -EINTR;
+	if (left)
+		return 0;
+	return READ_ONCE(holder->gone) ? -EBUSY : -ETIMEDOUT;
+}
+
+/* Somebody no longer holds a group. */
+void kosdma_process_unheld(void)
+{
+	wake_up_all(&kosdma_teardown_done);
+}
+
 /* Have the module's own workqueue do something, which module exit waits for. */
 void kosdma_queue_later(struct delayed_work *work, unsigned long delay)
 {

@@ -208,17 +208,24 @@ static void kosdma_why_group(struct kosdma_why *why, struct iommu_group *iommu, 
 static bool kosdma_why_held(struct kosdma_why *why, struct kosdma_group *group,
 			    const struct kosdma_device *dev)
 {
+	const struct kosdma_device *member;
 	struct kosdma_process *holder;
+	u32 held = why->address;
 
 	mutex_lock(&group->lock);
 	holder = group->holder;
-	/* Whoever attaches waits for the teardown of a dead holder. */
+	/* Itself, or the first sibling. */
+	list_for_each_entry(member, &group->members, member_node) {
+		if (member->holds && (held == why->address || member->address == why->address))
+			held = member->address;
+	}
+	/* Whoever attaches waits for the teardown of a dead holder; then others have its registers. */
 	if (holder && ((dev && dev->attached) || !kosdma_process_is_current(holder)) &&
-	    !READ_ONCE(holder->dead)) {
+	    (!READ_ONCE(holder->dead) || READ_ONCE(holder->gone))) {
 		struct kosdma_reason reason = {
 			.obstacle = KOSDMA_NL_OBSTACLE_HELD,
-			.address = why->address,
-			.pid = holder->pid,
+			.address = held,
+			.pid = READ_ONCE(holder->dead) ? 0 : holder->pid,
 			.uid = holder->uid,
 		};
 

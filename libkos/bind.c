@@ -271,13 +271,12 @@ static int is_wanted(rtl_uint32_t address, int error)
 		.address = address,
 	};
 
+	/* That a sibling is in use, whose group it holds, does not need this one bound. */
 	if (kos_ioctl(KOSDMA_DEVICE_INFO, &arg) ||
-	    !(arg.out_state & KOSDMA_DEVICE_HELD))
+	    !(arg.out_state & KOSDMA_DEVICE_USED))
 		return 0;
-	if (!(arg.out_state & KOSDMA_DEVICE_MINE))
-		return 1;
-	return error == EEXIST ||
-	       (error && arg.out_state & KOSDMA_DEVICE_ATTACHED);
+	/* A call that failed uses nothing itself. */
+	return error || !(arg.out_state & KOSDMA_DEVICE_MINE);
 }
 
 /* Undoes bind_device(): after a call that failed with @error, or at the end. */

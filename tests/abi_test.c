@@ -91,6 +91,7 @@ IS(KOSDMA_DEVICE_TRANSLATED, 2);
 IS(KOSDMA_DEVICE_HELD, 4);
 IS(KOSDMA_DEVICE_MINE, 8);
 IS(KOSDMA_DEVICE_ATTACHED, 0x10);
+IS(KOSDMA_DEVICE_USED, 0x20);
 IS(KOSDMA_REGION_K_SHARED, 1);
 IS(KOSDMA_REGION_U_SHARED, 2);
 IS(KOSDMA_REVOKE_CLOSE, 1);
@@ -499,6 +500,47 @@ TEST_F(abi, a_struct_that_cannot_be_read_is_EFAULT)
 	ASSERT_EQ(0, munmap(pages, 3 * PAGE));
 }
 
+TEST_F(abi, addresses_in_structs_that_cannot_be_used_are_EFAULT_and_nothing_is_made)
+{
+	static const uint64_t bad[] = {
+		0, 1, PAGE - 8, /* below all that can be mapped */
+		0x7ffffffff000, 0x7ffffffffff8, /* behind the last page of a process */
+		0x800000000000, 0x8000000000000000, /* no addresses at all */
+		0xffff888000000000, 0xffffffff81000000, /* the kernel's */
+		0xfffffffffffff000, UINT64_MAX - 7, UINT64_MAX, /* the end comes round */
+	};
+
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		struct kosdma_access_begin_many begin = {
+			.size = sizeof(begin),
+			.count = 2,
+			.items = bad[i],
+			.domain = self->w.domain,
+		};
+		struct kosdma_handle_close_many close = {
+			.size = sizeof(close),
+			.count = KOSDMA_BATCH_MAX,
+			.handles = bad[i],
+		};
+		struct kosdma_access_info info = {
+			.size = sizeof(info),
+			.handle = self->w.buffer,
+			.flags = KOSDMA_ACCESS_INFO_PHYSICAL,
+			.capacity = 2,
+			.blocks = bad[i],
+		};
+
+		struct counts before = count_all();
+
+		test_context("address %#llx", (unsigned long long)bad[i]);
+		EXPECT_ERRNO(EFAULT, probe_ioctl(KOSDMA_ACCESS_BEGIN_MANY, &begin));
+		EXPECT_ERRNO(EFAULT, probe_ioctl(KOSDMA_HANDLE_CLOSE_MANY, &close));
+		EXPECT_ERRNO(EFAULT, probe_ioctl(KOSDMA_ACCESS_INFO, &info));
+		EXPECT_EQ(0, info.out_count);
+		EXPECT_NOTHING_LEFT(before);
+	}
+}
+
 TEST_F(abi, results_that_cannot_be_written_are_EFAULT_and_nothing_is_made)
 {
 	unsigned char *page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE,
@@ -778,14 +820,14 @@ TEST_F(abi, device_info_tells_who_has_it_and_changes_nothing)
 	};
 
 	/* By the region. */
-	EXPECT_EQ(bound | KOSDMA_DEVICE_HELD | KOSDMA_DEVICE_MINE,
+	EXPECT_EQ(bound | KOSDMA_DEVICE_HELD | KOSDMA_DEVICE_MINE | KOSDMA_DEVICE_USED,
 		  device_state(self->w.edu.bdf));
 	must_attach(&self->w, true);
-	EXPECT_EQ(bound | KOSDMA_DEVICE_HELD | KOSDMA_DEVICE_MINE |
+	EXPECT_EQ(bound | KOSDMA_DEVICE_HELD | KOSDMA_DEVICE_MINE | KOSDMA_DEVICE_USED |
 		  KOSDMA_DEVICE_ATTACHED, device_state(self->w.edu.bdf));
 	IN_CHILD {
-		EXPECT_EQ(bound | KOSDMA_DEVICE_HELD | KOSDMA_DEVICE_ATTACHED,
-			  device_state(self->w.edu.bdf));
+		EXPECT_EQ(bound | KOSDMA_DEVICE_HELD | KOSDMA_DEVICE_ATTACHED |
+			  KOSDMA_DEVICE_USED, device_state(self->w.edu.bdf));
 	}
 	must_attach(&self->w, false);
 	must_close(self->w.region);

@@ -18,6 +18,7 @@
 #include "lib/buffer.h"
 #include "lib/edu.h"
 #include "lib/machine.h"
+#include "lib/netlink.h"
 #include "lib/probe.h"
 
 #define NONE INVALID_HANDLE
@@ -594,6 +595,49 @@ TEST_F(device, is_attachable_at_once_after_each_death_of_its_holder)
 		close(sync[0]);
 		close(sync[1]);
 	}
+}
+
+/* A region is inherited, and holds its device in the name of the process that registered it. */
+TEST_F_TIMEOUT(device, registers_that_outlive_their_process_keep_the_device, 240)
+{
+	int ready[2], over[2];
+	pid_t pid, waiter;
+	Handle region;
+	int status;
+
+	ASSERT_EQ(0, pipe2(ready, O_CLOEXEC));
+	ASSERT_EQ(0, pipe2(over, O_CLOEXEC));
+	pid = test_fork();
+	if (!pid) {
+		ASSERT_OK(KnRegisterPhyMem(self->edu.bar, PAGE, 0, &region));
+		if (!test_fork()) {
+			close(over[1]);
+			probe_signal(ready[1]);
+			probe_await(over[0]);
+			_exit(0);
+		}
+		_exit(0);
+	}
+	probe_await(ready[0]);
+	ASSERT_EQ(pid, waitpid(pid, NULL, 0));
+
+	/* Who waits for the device can be killed. */
+	waiter = test_fork();
+	if (!waiter) {
+		KnIommuAttachDevice(self->edu.bdf);
+		_exit(1);
+	}
+	usleep(300 * 1000);
+	ASSERT_EQ(0, kill(waiter, SIGKILL));
+	ASSERT_EQ(waiter, waitpid(waiter, &status, 0));
+	EXPECT_TRUE(WIFSIGNALED(status));
+
+	EXPECT_RC(rcBusy, KnIommuAttachDevice(self->edu.bdf));
+	EXPECT_RC(rcBusy, KnRegisterPhyMem(self->edu.bar + PAGE, PAGE, 0, &region));
+	EXPECT_TRUE(netlink_why(self->edu.bdf) & 1u << KOSDMA_NL_OBSTACLE_HELD);
+	probe_signal(over[1]);
+	EXPECT_OK(KnIommuAttachDevice(self->edu.bdf));
+	EXPECT_OK(KnIommuDetachDevice(self->edu.bdf));
 }
 
 /* ---- reset ---- */

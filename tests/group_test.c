@@ -277,6 +277,24 @@ TEST_F(group, a_sibling_is_rcBusy_for_another_process)
 	}
 }
 
+/* The library bound it for the attach; that a sibling is held does not need it bound. */
+TEST_F(group, a_refused_attach_gives_an_unbound_member_back)
+{
+	char driver[64];
+
+	ASSERT_OK(attach(&self->one, NONE));
+	pci_make_driverless(self->two.path);
+	IN_CHILD {
+		EXPECT_RC(rcBusy, attach(&self->two, NONE));
+		probe_driver(self->two.path, driver);
+		EXPECT_STREQ("", driver);
+	}
+	probe_driver(self->two.path, driver);
+	EXPECT_STREQ("", driver);
+	pci_make_bound(self->two.path, "kosdma");
+	EXPECT_OK(detach(&self->one, NONE));
+}
+
 TEST_F(group, death_of_its_process_frees_all_members)
 {
 	for (int round = 0; round < 4; round++) {

@@ -209,7 +209,7 @@ static int take(rtl_uint32_t taken)
 	return 0;
 }
 
-#define HELD KOSDMA_DEVICE_HELD
+#define HELD (KOSDMA_DEVICE_HELD | KOSDMA_DEVICE_USED)
 #define MINE (HELD | KOSDMA_DEVICE_MINE)
 #define ATTACHED (MINE | KOSDMA_DEVICE_ATTACHED)
 
@@ -581,8 +581,9 @@ static void bind_refused(void)
 	/* A kernel driver has a member of its group, or the registers. */
 	refused(EBUSY, 0, rcBusy, 0);
 	refused(EEXIST, 0, rcAlreadyExists, 0);
-	/* A member of its group is ours, in another domain. */
-	refused(EBUSY, MINE, rcBusy, 0);
+	/* A member of its group is ours, in another domain; or another process has it. */
+	refused(EBUSY, KOSDMA_DEVICE_HELD | KOSDMA_DEVICE_MINE, rcBusy, 0);
+	refused(EBUSY, KOSDMA_DEVICE_HELD, rcBusy, 0);
 }
 
 /* Another process took it when it was bound, and keeps it. */

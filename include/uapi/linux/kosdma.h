@@ -483,6 +483,8 @@ struct kosdma_device_set_dma_mask {
  * @KOSDMA_DEVICE_HELD: a process holds its group
  * @KOSDMA_DEVICE_MINE: that process is the caller
  * @KOSDMA_DEVICE_ATTACHED: attached to a domain
+ * @KOSDMA_DEVICE_USED: itself, and not only a sibling, is attached or has
+ *	registers that are registered
  *
  * Of a device that is not bound, only KOSDMA_DEVICE_TRANSLATED is told.
  */
@@ -492,6 +494,7 @@ enum kosdma_device_state {
 	KOSDMA_DEVICE_HELD = 1 << 2,
 	KOSDMA_DEVICE_MINE = 1 << 3,
 	KOSDMA_DEVICE_ATTACHED = 1 << 4,
+	KOSDMA_DEVICE_USED = 1 << 5,
 };
 
 /**
