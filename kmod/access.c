@@ -110,8 +110,8 @@ static void kosdma_hwdom_unmap(struct kosdma_hwdom *hwdom, u64 start, u64 bytes)
 	iommu_iotlb_gather_add_range(gather, start, bytes);
 	if (IS_ENABLED(CONFIG_X86))
 		gather->pgsize = 0;
-	/* We know what is mapped, so what it returns tells us nothing. */
-	iommu_unmap_fast(hwdom->iommu, start, bytes, gather);
+	/* We know what is mapped: if less goes, something else is left. */
+	WARN_ON_ONCE(iommu_unmap_fast(hwdom->iommu, start, bytes, gather) != bytes);
 }
 
 /* Take a range out of the page tables that come before @end; NULL: out of all. */
@@ -388,6 +388,7 @@ void kosdma_access_settle(struct kosdma_domain *domain, struct list_head *done)
 		access->lingers = false;
 		domain->lingering_pages -= access->buffer->npages;
 		kosdma_stat_add(KOSDMA_STAT_LINGERING, -(s64)access->buffer->npages);
+		cond_resched();
 	}
 	if (!unquiet) {
 		list_splice_init(&domain->lingering, done);
@@ -396,6 +397,7 @@ void kosdma_access_settle(struct kosdma_domain *domain, struct list_head *done)
 	list_for_each_entry_safe(access, next, &domain->lingering, domain_node) {
 		if (!kosdma_quarantine_add(access, unquiet, domain->unquiet_more))
 			list_move_tail(&access->domain_node, done);
+		cond_resched();
 	}
 }
 
@@ -849,65 +851,44 @@ out_items:
 	return ret;
 }
 
-/* A list of blocks, on its way to user space or (@to is not used) only counted. */
+/* A list of blocks in the making, at @to, or (NULL) only counted. */
 struct kosdma_list {
-	bool counting;
-	u64 __user *to;
+	u64 *to;
 	struct kosdma_blocks blocks;
-	unsigned int fill;
-	u64 chunk[32];
 };
 
-static int kosdma_list_flush(struct kosdma_list *list)
-{
-	unsigned int done = list->blocks.count - list->fill;
-
-	if (!list->counting && list->fill &&
-	    copy_to_user(list->to + done, list->chunk, list->fill * sizeof(u64)))
-		return -EFAULT;
-	list->fill = 0;
-	return 0;
-}
-
 /* List what is left of the range under way. */
-static int kosdma_list_range(struct kosdma_list *list)
+static void kosdma_list_range(struct kosdma_list *list)
 {
 	while (list->blocks.left) {
-		list->chunk[list->fill++] = kosdma_blocks_next(&list->blocks);
-		if (list->fill == ARRAY_SIZE(list->chunk) && kosdma_list_flush(list))
-			return -EFAULT;
+		u64 block = kosdma_blocks_next(&list->blocks);
+
+		if (list->to)
+			list->to[list->blocks.count - 1] = block;
 	}
-	return 0;
 }
 
-static int kosdma_list_add(struct kosdma_list *list, u64 start, u64 bytes)
+static void kosdma_list_add(struct kosdma_list *list, u64 start, u64 bytes)
 {
 	u64 frame = start >> PAGE_SHIFT;
 	u64 npages = bytes >> PAGE_SHIFT;
-	int ret;
 
 	if (kosdma_blocks_add(&list->blocks, frame, npages))
-		return 0;
-	ret = kosdma_list_range(list);
-	if (!ret)
-		kosdma_blocks_add(&list->blocks, frame, npages);
-	return ret;
+		return;
+	kosdma_list_range(list);
+	kosdma_blocks_add(&list->blocks, frame, npages);
 }
 
 /* List the physical blocks of a buffer; neighbours count as one range. */
-static int kosdma_list_physical(struct kosdma_list *list, struct kosdma_buffer *buffer)
+static void kosdma_list_physical(struct kosdma_list *list, struct kosdma_buffer *buffer)
 {
 	struct scatterlist *sg;
 	unsigned int i;
-	int ret;
 
 	for_each_sg(buffer->sgt.sgl, sg, buffer->sgt.orig_nents, i) {
-		ret = kosdma_list_add(list, sg_phys(sg), sg->length);
-		if (ret)
-			return ret;
+		kosdma_list_add(list, sg_phys(sg), sg->length);
 		cond_resched();
 	}
-	return 0;
 }
 
 /* Where an access was when it was looked at; the blocks follow from that. */
@@ -917,37 +898,16 @@ struct kosdma_where {
 	u64 start;			/* translated: first address */
 };
 
-static int kosdma_list_where(struct kosdma_list *list, const struct kosdma_where *where,
-			     struct kosdma_access_info *cmd, bool counting)
+static void kosdma_list_where(struct kosdma_list *list, const struct kosdma_where *where, u64 *to)
 {
-	int ret = 0;
-
-	memset(list, 0, sizeof(*list));
+	list->to = to;
 	kosdma_blocks_init(&list->blocks);
 	list->blocks.order_max = kosdma_inject(block_order);
-	list->counting = counting;
-	list->to = u64_to_user_ptr(cmd->blocks);
-
-	cmd->out_addr = where->start;
 	if (where->mode == KOSDMA_MODE_TRANSLATED)
-		ret = kosdma_list_add(list, where->start, kosdma_buffer_bytes(where->buffer));
+		kosdma_list_add(list, where->start, kosdma_buffer_bytes(where->buffer));
 	else if (where->mode == KOSDMA_MODE_DIRECT)
-		ret = kosdma_list_physical(list, where->buffer);
-	if (!ret)
-		ret = kosdma_list_range(list);
-	if (!ret)
-		ret = kosdma_list_flush(list);
-	if (ret)
-		return ret;
-
-	cmd->out_state = 0;
-	if (where->mode == KOSDMA_MODE_TRANSLATED)
-		cmd->out_state |= KOSDMA_ACCESS_TRANSLATED;
-	if (list->blocks.ranges == 1)
-		cmd->out_state |= KOSDMA_ACCESS_CONTIGUOUS;
-	cmd->out_count = list->blocks.count;
-	cmd->out_order_min = list->blocks.count ? list->blocks.order_min : where->buffer->order;
-	return 0;
+		kosdma_list_physical(list, where->buffer);
+	kosdma_list_range(list);
 }
 
 /* The only access of the calling process to a buffer, with a reference, or NULL. */
@@ -995,6 +955,7 @@ int kosdma_ioctl_access_info(struct kosdma_ucmd *ucmd)
 	bool physical = cmd->flags & KOSDMA_ACCESS_INFO_PHYSICAL;
 	struct kosdma_where where = { .mode = KOSDMA_MODE_NONE };
 	struct kosdma_access *access = NULL;
+	u64 few[32], *blocks = few;
 	struct kosdma_handle *handle;
 	struct kosdma_list list;
 	int ret;
@@ -1031,13 +992,29 @@ int kosdma_ioctl_access_info(struct kosdma_ucmd *ucmd)
 		kosdma_access_where(access, &where);
 
 	/* Count first, so that a list that does not fit changes nothing. */
-	ret = kosdma_list_where(&list, &where, cmd, true);
-	if (!ret && cmd->capacity && cmd->capacity < list.blocks.count)
+	kosdma_list_where(&list, &where, NULL);
+	ret = 0;
+	if (cmd->capacity && cmd->capacity < list.blocks.count) {
 		ret = -ENOSPC;
-	else if (!ret && cmd->capacity)
-		ret = kosdma_list_where(&list, &where, cmd, false);
+	} else if (cmd->capacity) {
+		if (list.blocks.count > ARRAY_SIZE(few))
+			blocks = kvmalloc_array(list.blocks.count, sizeof(*blocks),
+						GFP_KERNEL_ACCOUNT);
+		if (blocks)
+			kosdma_list_where(&list, &where, blocks);
+		else
+			ret = -ENOMEM;
+	}
+	cmd->out_addr = where.start;
 	cmd->out_length = where.buffer->length;
 	cmd->out_attr = READ_ONCE(where.buffer->attr);
+	cmd->out_count = list.blocks.count;
+	cmd->out_order_min = list.blocks.count ? list.blocks.order_min : where.buffer->order;
+	cmd->out_state = 0;
+	if (where.mode == KOSDMA_MODE_TRANSLATED)
+		cmd->out_state |= KOSDMA_ACCESS_TRANSLATED;
+	if (list.blocks.ranges == 1)
+		cmd->out_state |= KOSDMA_ACCESS_CONTIGUOUS;
 	if (access) {
 		if (where.mode != KOSDMA_MODE_NONE)
 			kosdma_object_unpin(&where.buffer->obj);
@@ -1045,5 +1022,11 @@ int kosdma_ioctl_access_info(struct kosdma_ucmd *ucmd)
 	}
 out:
 	kosdma_handle_put(handle);
+	/* Last, and without a hold on anything: the caller decides how long it takes. */
+	if (!ret && cmd->capacity &&
+	    copy_to_user(u64_to_user_ptr(cmd->blocks), blocks, list.blocks.count * sizeof(*blocks)))
+		ret = -EFAULT;
+	if (blocks != few)
+		kvfree(blocks);
 	return ret;
 }

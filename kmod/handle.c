@@ -63,6 +63,7 @@ static struct kosdma_handle *kosdma_handle_reap_locked(struct kosdma_handle *han
 		handle->next = dead;
 		dead = handle;
 		handle = parent;
+		cond_resched();
 	}
 	return dead;
 }
@@ -85,6 +86,7 @@ static void kosdma_handle_free(struct kosdma_handle *dead)
 		if (!first)
 			kfree(handle);
 		kosdma_stat_add(KOSDMA_STAT_HANDLES_FREED, 1);
+		cond_resched();
 	}
 }
 
