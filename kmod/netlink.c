@@ -98,8 +98,14 @@ int kosdma_nl_object_dump_start(struct netlink_callback *cb)
 	/* All nouns have these two at the same places. */
 	dump->pid = attrs[KOSDMA_A_BUFFER_PID] ? nla_get_u32(attrs[KOSDMA_A_BUFFER_PID]) : 0;
 	dump->address = KOSDMA_NO_ADDRESS;
-	if (attrs[KOSDMA_A_BUFFER_DEVICE])
+	if (attrs[KOSDMA_A_BUFFER_DEVICE]) {
 		dump->address = nla_get_u32(attrs[KOSDMA_A_BUFFER_DEVICE]);
+		/* No function has it: that is how no filter looks. */
+		if (dump->address == KOSDMA_NO_ADDRESS) {
+			kosdma_viewer_put(&dump->viewer);
+			return -ENODEV;
+		}
+	}
 	return 0;
 }
 
@@ -538,8 +544,12 @@ int kosdma_nl_quarantine_release_doit(struct sk_buff *skb, struct genl_info *inf
 	msg = kosdma_reply_new(info, KOSDMA_CMD_QUARANTINE_RELEASE, &hdr);
 	if (!msg)
 		return -ENOMEM;
-	ret = kosdma_quarantine_release_address(device ? nla_get_u32(device) : KOSDMA_NO_ADDRESS,
-						&pages);
+	/* Only who names no device says so of all. */
+	if (device && nla_get_u32(device) == KOSDMA_NO_ADDRESS)
+		ret = -ENOENT;
+	else
+		ret = kosdma_quarantine_release_address(device ? nla_get_u32(device) :
+							KOSDMA_NO_ADDRESS, &pages);
 	if (ret)
 		NL_SET_ERR_MSG(info->extack, "nothing is in quarantine for it");
 	else
@@ -771,7 +781,9 @@ void kosdma_netlink_tell_object(struct kosdma_message *message,
 
 static int kosdma_pci_notify(struct notifier_block *nb, unsigned long action, void *data)
 {
-	if (action == BUS_NOTIFY_ADD_DEVICE || action == BUS_NOTIFY_REMOVED_DEVICE)
+	/* A removal counts twice: when it begins, and when the list of the bus is without the function. */
+	if (action == BUS_NOTIFY_ADD_DEVICE || action == BUS_NOTIFY_DEL_DEVICE ||
+	    action == BUS_NOTIFY_REMOVED_DEVICE)
 		atomic_inc(&kosdma_pci_changes);
 	return NOTIFY_DONE;
 }

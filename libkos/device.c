@@ -27,6 +27,9 @@ static _Atomic rtl_uint64_t device;
 
 #define GENERATION (1ULL << 32)
 
+/* Its device number, as it was when it was opened: stable while a descriptor is open. */
+static _Atomic rtl_uint64_t device_number;
+
 /* Only a program that keeps closing what is not its own needs so many. */
 #define TRIES 8
 
@@ -51,6 +54,7 @@ static int open_device(void)
 		close(fd);
 		return -1;
 	}
+	atomic_store(&device_number, st.st_rdev);
 	if (fd > STDERR_FILENO)
 		return fd;
 	moved = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
@@ -87,10 +91,9 @@ static rtl_uint64_t get_device(void)
  */
 static int is_device(int fd)
 {
-	struct stat ours, theirs;
+	struct stat st;
 
-	return !fstat(fd, &ours) && S_ISCHR(ours.st_mode) &&
-	       !stat(DEVICE, &theirs) && ours.st_rdev == theirs.st_rdev;
+	return !fstat(fd, &st) && S_ISCHR(st.st_mode) && st.st_rdev == atomic_load(&device_number);
 }
 
 /**

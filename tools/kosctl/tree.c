@@ -135,6 +135,10 @@ static const char *process_name(const struct object *object)
 		name[strcspn(name, "\n")] = '\0';
 	if (f)
 		fclose(f);
+	/* It is what its process says it is, and this is somebody else's terminal. */
+	for (char *c = name; *c; c++)
+		if (*c < ' ' || *c > '~')
+			*c = '?';
 	snprintf(text, sizeof(text), "%s[%u]", name[0] ? name : "?", object->pid);
 	return text;
 }
