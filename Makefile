@@ -40,12 +40,12 @@ bench:	## measure kosdma beside VFIO and others in guests: tables, CSV and plots
 	@$(MAKE) --no-print-directory $(PARALLEL) all
 	@$(VM)/bench
 
-fuzz:	## fuzz the pure logic, each program for FUZZ_SECONDS (300), and the module in a guest for as long
+fuzz:	## fuzz the pure logic, three programs for FUZZ_SECONDS (300) each, and the module in a guest (3600)
 	@$(VM)/install-packages
 	@$(VM)/install-packages fuzz
 	@tests/host/logic/fuzz
 	@$(MAKE) --no-print-directory $(PARALLEL) user
-	@tests/fuzz/run -t $${FUZZ_SECONDS:-300} -s $$(date +%s)
+	@tests/fuzz/run -t $${FUZZ_SECONDS:-3600} -s $$(date +%s)
 
 kselftest: user	## run the tests on this machine, whose module is loaded
 	@$(MAKE) --no-print-directory -C tests O=$(O) run_tests

@@ -31,6 +31,7 @@ enum {
 	SECONDS = 20, /* until all that is freed later is freed */
 	FAULTS_MAX = 5000, /* more than any call has */
 	BLOCKS = 5, /* pages of a buffer of two blocks */
+	BATCH = 4, /* buffers of one page, begun at once */
 	TIMEOUT = 600,
 };
 
@@ -254,6 +255,7 @@ static void expect_as_before(const struct command_world *w, const struct state *
 struct scene {
 	struct command_world w;
 	Handle handle, second, made;
+	Handle buffers[BATCH], batch[BATCH];
 	IoMemHandles memory;
 	DmaInfo *info;
 	int socks[2];
@@ -314,6 +316,9 @@ static void attempt(const struct chain *chain, struct scene *s)
 		expect_as_before(&s->w, &before);
 	}
 	EXPECT_LT(n, FAULTS_MAX);
+	/* Otherwise nothing was injected: each call copies its argument at least. */
+	if (!chain->releases)
+		EXPECT_GT(n, 2);
 	test_context("%s", "");
 	test_log("%s: %u faults, %u refusals", chain->name, n - 2, refused);
 }
@@ -473,6 +478,53 @@ static void close_many(struct scene *s)
 {
 	must_close(s->made);
 	must_close(s->second);
+}
+
+static void make_buffers(struct scene *s)
+{
+	for (int i = 0; i < BATCH; i++)
+		s->buffers[i] = buffer_create(0, PAGE, 0);
+}
+
+static Retcode do_begin_batch(struct scene *s)
+{
+	KosDmaBeginItem items[BATCH] = { 0 };
+	Retcode rc;
+
+	for (int i = 0; i < BATCH; i++)
+		items[i].rid = s->buffers[i];
+	rc = KosDmaBeginMany(s->w.domain, items, BATCH, NULL);
+	for (int i = 0; i < BATCH; i++)
+		s->batch[i] = items[i].handle;
+	return rc;
+}
+
+static void make_batch(struct scene *s)
+{
+	make_buffers(s);
+	ASSERT_OK(do_begin_batch(s));
+}
+
+static void close_each(const Handle *handles, int count)
+{
+	for (int i = 0; i < count; i++)
+		must_close(handles[i]);
+}
+
+static void end_batch(struct scene *s)
+{
+	close_each(s->batch, BATCH);
+}
+
+static void close_buffers(struct scene *s)
+{
+	close_each(s->buffers, BATCH);
+}
+
+static void close_batch(struct scene *s)
+{
+	end_batch(s);
+	close_buffers(s);
 }
 
 static Retcode do_get_info(struct scene *s)
@@ -644,6 +696,33 @@ TEST_F_TIMEOUT(fault, every_call_succeeds_or_changes_nothing, TIMEOUT)
 		attempt(&chains[i], &self->s);
 }
 
+static void attach_and_make_buffers(struct scene *s)
+{
+	attach_to(s);
+	make_buffers(s);
+}
+
+static void close_buffers_and_detach(struct scene *s)
+{
+	close_buffers(s);
+	detach_from(s);
+}
+
+/* Its last MiB needs a page table that nothing else needs. */
+static void attach_and_make_large(struct scene *s)
+{
+	attach_to(s);
+	s->second = s->handle;
+	s->handle = buffer_create(0, MiB(3), 0);
+}
+
+static void close_large_and_detach(struct scene *s)
+{
+	close_buffer(s);
+	s->handle = s->second;
+	detach_from(s);
+}
+
 static const struct chain device_chains[] = {
 	CHAIN("KnIommuAttachDevice", NULL, do_attach, detach_auto, NULL),
 	CHAIN("KosIommuAttachDeviceEx", NULL, do_attach_ex, detach_auto, NULL),
@@ -653,6 +732,12 @@ static const struct chain device_chains[] = {
 	CHAIN("KosIommuSetDmaMaskEx", attach_auto, do_mask_ex, NULL, detach_auto),
 	/* Into a domain that has a device: page tables, addresses and flushes. */
 	CHAIN("KnIoDmaBeginEx", attach_to, do_begin_ex, close_made, detach_from),
+	CHAIN("KnIoDmaBeginEx of 3 MiB", attach_and_make_large, do_begin_ex, close_made,
+	      close_large_and_detach),
+	CHAIN("KosDmaBeginMany", attach_and_make_buffers, do_begin_batch, end_batch,
+	      close_buffers_and_detach),
+	CHAIN("KnIommuAttachDeviceToDomain with a batch", make_batch, do_attach_to, detach_from,
+	      close_batch),
 };
 
 TEST_F_TIMEOUT(fault, every_call_for_a_device_succeeds_or_changes_nothing, TIMEOUT)
@@ -786,6 +871,26 @@ static Retcode do_detach_from_ex(struct scene *s)
 	return KosIommuDetachDeviceFromDomainEx(s->w.edu.bdf, s->w.domain);
 }
 
+/* The rest is on its own from then on. */
+static Retcode do_close_part(struct scene *s)
+{
+	const Handle handles[] = { s->batch[0], s->batch[2] };
+
+	return KosHandleCloseMany(handles, ARRAY_SIZE(handles));
+}
+
+static void close_rest(struct scene *s)
+{
+	must_close(s->batch[1]);
+	must_close(s->batch[3]);
+	close_buffers(s);
+}
+
+static Retcode do_close_batch(struct scene *s)
+{
+	return KosHandleCloseMany(s->batch, BATCH);
+}
+
 static void make_uncached(struct scene *s)
 {
 	s->handle = buffer_create(0, PAGES(BLOCKS), DMA_ATTR_CACHE_DISABLE);
@@ -798,6 +903,8 @@ static const struct chain releases[] = {
 	RELEASE("KnHandleClose of a mapping", make_mapping, do_close, close_second),
 	RELEASE("KnHandleClose of a domain", make_domain, do_close, close_second),
 	RELEASE("KosHandleCloseMany", make_access, do_close_many, NULL),
+	RELEASE("KosHandleCloseMany of a batch", make_batch, do_close_batch, close_buffers),
+	RELEASE("KosHandleCloseMany of a part of a batch", make_batch, do_close_part, close_rest),
 	RELEASE("KnIoClose", make_buffer, do_io_close, NULL),
 	RELEASE("KnIoMemHandlesClose", make_memory, do_close_memory, NULL),
 	RELEASE("KnHandleRevoke", make_used, do_revoke, close_used),
@@ -833,11 +940,12 @@ TEST_F_TIMEOUT(fault, a_handle_is_received_or_gone, TIMEOUT)
 	struct scene *s = &self->s;
 	struct state before;
 	bool failed = true;
+	unsigned int n;
 
 	faults_open(EVERYTHING);
 	before = state_get(&s->w);
-	for (int n = 1; failed && n < FAULTS_MAX; n++) {
-		test_context("KosHandleReceive, fault %d", n);
+	for (n = 1; failed && n < FAULTS_MAX; n++) {
+		test_context("KosHandleReceive, fault %u", n);
 		make_sent(s);
 		faults_arm(n);
 		if (do_receive(s) == rcOk) {
@@ -851,6 +959,7 @@ TEST_F_TIMEOUT(fault, a_handle_is_received_or_gone, TIMEOUT)
 		expect_as_before(&s->w, &before);
 	}
 	EXPECT_FALSE(failed);
+	EXPECT_GT(n, 2);
 }
 
 /* ---- the first use by a process ---- */
@@ -954,6 +1063,7 @@ TEST_F_TIMEOUT(first, use_by_a_process_leaves_nothing, TIMEOUT)
 	} while (fails_at(n, variant, &self->w));
 	test_context("%s", "");
 	expect_as_before(&self->w, &before);
+	EXPECT_GT(n, 1);
 	test_log("%u faults", n - 1);
 }
 

@@ -17,6 +17,7 @@
  * nothing of it may be left.
  *
  * Program i of a seed depends on nothing but the seed, i, and what was reached.
+ * A run of SECONDS ends with the programs that were of use, each behind a "+".
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -39,6 +40,7 @@
 
 #include <linux/kcov.h>
 #include <linux/kosdma.h>
+#include <linux/netlink.h>
 
 #include <coresrv/iommu/iommu_api.h>
 
@@ -58,6 +60,7 @@ enum {
 	CALL_SECONDS = 60, /* a call that takes longer hangs */
 	REST_SECONDS = 30, /* until nothing is left of a program */
 	DEVICES = 2,
+	PLACES_MIN = 1000, /* half of what the corpus reaches */
 };
 
 /* ---- calls ---- */
@@ -168,6 +171,32 @@ static int64_t run_begin(const int64_t *a)
 	if (!ret)
 		put(a[0], arg.out_handle, NULL, 0);
 	return ret;
+}
+
+/* The two buffers in turn; all handles stay open, two of them in slots. */
+static int64_t run_beginmany(const int64_t *a)
+{
+	struct kosdma_begin_item items[8];
+	ARG(access_begin_many, access_begin_many, .count = 2 + a[4] % 7,
+	    .items = (uintptr_t)items, .domain = fd_of(a[3]));
+	int64_t ret;
+
+	for (uint32_t i = 0; i < arg.count; i++)
+		items[i] = (struct kosdma_begin_item){ .handle = fd_of(a[1 + i % 2]) };
+	ret = do_ioctl(KOSDMA_ACCESS_BEGIN_MANY, &arg);
+	if (!ret) {
+		put(a[0], items[0].out_handle, NULL, 0);
+		put(a[0] + 1, items[1].out_handle, NULL, 0);
+	}
+	return ret;
+}
+
+static int64_t run_closemany(const int64_t *a)
+{
+	const int32_t handles[] = { fd_of(a[0]), fd_of(a[1]), fd_of(a[2]) };
+	ARG(handle_close_many, handle_close_many, .count = 3, .handles = (uintptr_t)handles);
+
+	return do_ioctl(KOSDMA_HANDLE_CLOSE_MANY, &arg);
 }
 
 static int64_t run_ask(const int64_t *a)
@@ -482,6 +511,38 @@ static int64_t run_netlink(const int64_t *a)
 	return -result.error;
 }
 
+static void garbled_attr(struct netlink_request *req, int64_t type, int64_t len, int64_t word)
+{
+	uint32_t value[16];
+
+	for (int i = 0; i < 16; i++)
+		value[i] = word;
+	netlink_attr(req, (type & 31) | (type & 32 ? NLA_F_NESTED : 0), value, len & 63);
+}
+
+/*
+ * Attributes of any type and length, and messages that end too early. The
+ * kernel works on it in send(), and may have nothing to say.
+ */
+static int64_t run_garble(const int64_t *a)
+{
+	struct netlink_request req;
+	int sock = netlink_open();
+	char answer[4096];
+	int64_t ret;
+
+	netlink_request(&req, a[0], a[6] & 1);
+	garbled_attr(&req, a[1], a[2], a[3]);
+	garbled_attr(&req, a[4], a[5], a[3]);
+	if (a[6] & 2)
+		((struct nlmsghdr *)req.data)->nlmsg_len -= a[6] >> 2 & 7;
+	ret = send(sock, req.data, req.len, 0) < 0 ? -errno : 0;
+	while (recv(sock, answer, sizeof(answer), MSG_DONTWAIT) > 0)
+		;
+	close(sock);
+	return ret;
+}
+
 /* The socket stays, and gets events. */
 static int64_t run_listen(const int64_t *a)
 {
@@ -552,6 +613,7 @@ static const struct op {
 	{ "modify", 5, run_modify, { BUFFER, ATTR } },
 	{ "map", 10, run_map, { NEW_MAPPING, BUFFER, OFFSET, LENGTH, FLAGS, NUMBER } },
 	{ "begin", 10, run_begin, { NEW_ACCESS, BUFFER, DOMAIN } },
+	{ "beginmany", 6, run_beginmany, { NEW_ACCESS, BUFFER, BUFFER, DOMAIN, NUMBER } },
 	{ "ask", 5, run_ask, { ACCESS, FLAGS, NUMBER } },
 	{ "domain", 5, run_domain, { NEW_DOMAIN } },
 	{ "attach", 8, run_attach, { DEVICE, DOMAIN } },
@@ -561,9 +623,10 @@ static const struct op {
 	{ "register", 6, run_register, { NEW_REGION, DEVICE, OFFSET, LENGTH, FLAGS } },
 	{ "mapregs", 5, run_mapregs, { NEW_REGISTERS, REGION, FLAGS, ATTR } },
 	{ "close", 8, run_close, { ANY } },
+	{ "closemany", 3, run_closemany, { ANY, ANY, ANY } },
 	{ "bareclose", 3, run_bareclose, { ANY } },
 	{ "revoke", 8, run_revoke, { ANY, FLAGS, BADGE } },
-	{ "copy", 8, run_copy, { NEW_COPY, BUFFER, RIGHTS, FLAGS, BADGE } },
+	{ "copy", 8, run_copy, { NEW_COPY, ANY, RIGHTS, FLAGS, BADGE } },
 	{ "tell", 2, run_tell, { ANY } },
 	{ "badge", 3, run_badge, { NEW_BADGE } },
 	{ "dup", 2, run_dup, { NEW_COPY, ANY } },
@@ -577,8 +640,9 @@ static const struct op {
 	{ "fork", 2, run_fork, { FLAGS } },
 	{ "fdinfo", 3, run_fdinfo, { ANY } },
 	{ "poll", 1, run_poll, { ANY } },
-	{ "send", 6, run_send, { BUFFER, PROCESS } },
+	{ "send", 6, run_send, { ANY, PROCESS } },
 	{ "netlink", 6, run_netlink, { COMMAND, NUMBER, NUMBER, WORD, NUMBER, DEVICE } },
+	{ "garble", 3, run_garble, { COMMAND, NUMBER, NUMBER, WORD, NUMBER, NUMBER, NUMBER } },
 	{ "listen", 1, run_listen, { NUMBER } },
 	{ "raw", 3, run_raw, { COMMAND, SIZE, WORD, WORD, WORD, WORD, WORD } },
 };
@@ -679,18 +743,28 @@ static void kinds_after(const struct program *p, int nr, uint8_t kinds[PROCESSES
 	static const uint8_t made[] = {
 		[NEW_BUFFER] = BUFFER, [NEW_MAPPING] = MAPPING, [NEW_ACCESS] = ACCESS,
 		[NEW_DOMAIN] = DOMAIN, [NEW_REGION] = REGION, [NEW_REGISTERS] = MAPPING,
-		[NEW_BADGE] = BADGE, [NEW_COPY] = BUFFER,
+		[NEW_BADGE] = BADGE,
 	};
+	uint8_t sent[PROCESSES] = { BUFFER, BUFFER, BUFFER };
 
 	memset(kinds, END, PROCESSES * SLOTS);
 	for (int i = 0; i < nr; i++) {
 		const struct call *c = &p->calls[i];
 		enum kind kind = ops[c->op].args[0];
+		uint8_t *own = kinds[c->process];
 
 		if (c->op == KILL)
 			memset(kinds[c->args[0]], END, SLOTS);
-		else if (kind >= NEW_BUFFER && kind <= NEW_COPY)
-			kinds[c->process][c->args[0]] = made[kind];
+		else if (c->op == RECEIVE)
+			own[c->args[0]] = sent[c->process];
+		else if (ops[c->op].run == run_send && c->args[0] >= 0)
+			sent[c->args[1]] = own[c->args[0]];
+		else if (kind == NEW_COPY && c->args[1] >= 0)
+			own[c->args[0]] = own[c->args[1]];
+		else if (kind >= NEW_BUFFER && kind < NEW_COPY)
+			own[c->args[0]] = made[kind];
+		if (ops[c->op].run == run_beginmany)
+			own[(c->args[0] + 1) % SLOTS] = ACCESS;
 	}
 }
 
@@ -705,7 +779,7 @@ static int64_t random_slot(enum kind kind, const uint8_t kinds[SLOTS])
 	for (int i = 0; i < SLOTS; i++)
 		if (kind == ANY ? kinds[i] != END : kinds[i] == kind)
 			found[nr++] = i;
-	/* Access' question is good for buffers, and a copy for regions. */
+	/* Access' question is good for buffers, too. */
 	if (!nr)
 		for (int i = 0; i < SLOTS; i++)
 			if (kinds[i] != END)
@@ -1021,9 +1095,10 @@ static void run_call(const struct call *c)
 }
 
 static const int gauges[] = {
-	KOSDMA_A_STATS_PAGES, KOSDMA_A_STATS_LINGERING, KOSDMA_A_STATS_IOVA_BYTES,
-	KOSDMA_A_STATS_BUFFERS, KOSDMA_A_STATS_MAPPINGS, KOSDMA_A_STATS_ACCESSES,
-	KOSDMA_A_STATS_DOMAINS, KOSDMA_A_STATS_REGIONS, KOSDMA_A_STATS_HANDLES,
+	KOSDMA_A_STATS_PAGES, KOSDMA_A_STATS_LINGERING, KOSDMA_A_STATS_QUARANTINED,
+	KOSDMA_A_STATS_IOVA_BYTES, KOSDMA_A_STATS_BUFFERS, KOSDMA_A_STATS_MAPPINGS,
+	KOSDMA_A_STATS_ACCESSES, KOSDMA_A_STATS_DOMAINS, KOSDMA_A_STATS_REGIONS,
+	KOSDMA_A_STATS_HANDLES,
 };
 
 static void take(const struct netlink_reply *reply, void *arg)
@@ -1174,5 +1249,13 @@ int main(int argc, char **argv)
 			       cover_places(), (long)(time(NULL) - begin));
 	}
 	printf("# %d programs were of use; %d places were reached\n", nr, cover_places());
+	if ((count || seconds) && cover_places() < PLACES_MIN)
+		die("KCOV tells of too few places: nothing guides this");
+	for (int i = 0; i < nr && seconds; i++) {
+		char text[TEXT_MAX];
+
+		print_program(&corpus[i], text);
+		printf("+ %s\n", text);
+	}
 	return 0;
 }
