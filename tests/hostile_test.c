@@ -441,6 +441,19 @@ TEST_F(hostile, mremap_neither_moves_nor_grows_it)
 	close_all(self, variant);
 }
 
+TEST_F(hostile, memory_policies_change_nothing)
+{
+	enum { MPOL_BIND = 2, MPOL_INTERLEAVE, MPOL_MF_STRICT = 1, MPOL_MF_MOVE = 2 };
+	unsigned long nodes = 1;
+
+	for (int policy = MPOL_BIND; policy <= MPOL_INTERLEAVE; policy++)
+		for (unsigned int flags = 0; flags <= (MPOL_MF_STRICT | MPOL_MF_MOVE); flags++)
+			for (size_t len = PAGE; len <= self->size; len *= 2)
+				syscall(SYS_mbind, self->mem, len, policy, &nodes, 2UL, flags);
+	expect_all_live(self, variant);
+	close_all(self, variant);
+}
+
 TEST_F(hostile, mremap_that_shrinks_is_munmap)
 {
 	uint8_t *p = mremap(self->mem, self->size, PAGES(2), 0);
