@@ -781,7 +781,7 @@ void kosdma_netlink_tell_object(struct kosdma_message *message,
 
 static int kosdma_pci_notify(struct notifier_block *nb, unsigned long action, void *data)
 {
-	/* A removal counts twice: when it begins, and when the list of the bus is without the function. */
+	/* A removal counts before and after the bus' list loses the function. */
 	if (action == BUS_NOTIFY_ADD_DEVICE || action == BUS_NOTIFY_DEL_DEVICE ||
 	    action == BUS_NOTIFY_REMOVED_DEVICE)
 		atomic_inc(&kosdma_pci_changes);

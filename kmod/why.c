@@ -219,7 +219,7 @@ static bool kosdma_why_held(struct kosdma_why *why, struct kosdma_group *group,
 		if (member->holds && (held == why->address || member->address == why->address))
 			held = member->address;
 	}
-	/* Whoever attaches waits for the teardown of a dead holder; then others have its registers. */
+	/* For the teardown of a dead holder one waits; what holds on after it is registers. */
 	if (holder && ((dev && dev->attached) || !kosdma_process_is_current(holder)) &&
 	    (!READ_ONCE(holder->dead) || READ_ONCE(holder->gone))) {
 		struct kosdma_reason reason = {
