@@ -898,11 +898,12 @@ struct kosdma_where {
 	u64 start;			/* translated: first address */
 };
 
-static void kosdma_list_where(struct kosdma_list *list, const struct kosdma_where *where, u64 *to)
+static void kosdma_list_where(struct kosdma_list *list, const struct kosdma_where *where,
+			      u32 order_max, u64 *to)
 {
 	list->to = to;
 	kosdma_blocks_init(&list->blocks);
-	list->blocks.order_max = kosdma_inject(block_order);
+	list->blocks.order_max = order_max;
 	if (where->mode == KOSDMA_MODE_TRANSLATED)
 		kosdma_list_add(list, where->start, kosdma_buffer_bytes(where->buffer));
 	else if (where->mode == KOSDMA_MODE_DIRECT)
@@ -955,6 +956,7 @@ int kosdma_ioctl_access_info(struct kosdma_ucmd *ucmd)
 	bool physical = cmd->flags & KOSDMA_ACCESS_INFO_PHYSICAL;
 	struct kosdma_where where = { .mode = KOSDMA_MODE_NONE };
 	struct kosdma_access *access = NULL;
+	u32 order_max = kosdma_inject(block_order);
 	u64 few[32], *blocks = few;
 	struct kosdma_handle *handle;
 	struct kosdma_list list;
@@ -992,7 +994,7 @@ int kosdma_ioctl_access_info(struct kosdma_ucmd *ucmd)
 		kosdma_access_where(access, &where);
 
 	/* Count first, so that a list that does not fit changes nothing. */
-	kosdma_list_where(&list, &where, NULL);
+	kosdma_list_where(&list, &where, order_max, NULL);
 	ret = 0;
 	if (cmd->capacity && cmd->capacity < list.blocks.count) {
 		ret = -ENOSPC;
@@ -1001,7 +1003,7 @@ int kosdma_ioctl_access_info(struct kosdma_ucmd *ucmd)
 			blocks = kvmalloc_array(list.blocks.count, sizeof(*blocks),
 						GFP_KERNEL_ACCOUNT);
 		if (blocks)
-			kosdma_list_where(&list, &where, blocks);
+			kosdma_list_where(&list, &where, order_max, blocks);
 		else
 			ret = -ENOMEM;
 	}

@@ -112,13 +112,18 @@ int kosdma_nl_object_dump_start(struct netlink_callback *cb)
 int kosdma_nl_handle_dump_start(struct netlink_callback *cb)
 {
 	struct kosdma_handle *cursor = kosdma_handle_cursor_new();
+	int ret;
 
 	if (!cursor) {
 		NL_SET_ERR_MSG(cb->extack, KOSDMA_NL_NO_MEMORY);
 		return -ENOMEM;
 	}
 	kosdma_dump(cb)->cursor = cursor;
-	return kosdma_nl_object_dump_start(cb);
+	ret = kosdma_nl_object_dump_start(cb);
+	/* Then nobody calls done. */
+	if (ret)
+		kosdma_handle_cursor_free(cursor);
+	return ret;
 }
 
 int kosdma_nl_dump_done(struct netlink_callback *cb)
@@ -144,7 +149,7 @@ void *kosdma_dump_put(struct sk_buff *skb, struct netlink_callback *cb, u8 cmd)
 int kosdma_put_owner(struct sk_buff *skb, const struct kosdma_viewer *viewer, int pid_attr,
 		     pid_t pid, int uid_attr, kuid_t uid)
 {
-	if (viewer->pids && nla_put_u32(skb, pid_attr, pid))
+	if (viewer->pids && pid && nla_put_u32(skb, pid_attr, pid))
 		return -EMSGSIZE;
 	return nla_put_u32(skb, uid_attr, from_kuid_munged(viewer->cred->user_ns, uid));
 }
@@ -242,7 +247,8 @@ static void kosdma_device_look(struct kosdma_device_view *view, struct pci_dev *
 
 		view->state |= KOSDMA_NL_DEVICE_HELD;
 		view->owner = kosdma_viewer_owns(viewer, holder->uid);
-		view->pid = holder->pid;
+		/* That of a dead one may be another's by now. */
+		view->pid = READ_ONCE(holder->dead) ? 0 : holder->pid;
 		view->uid = holder->uid;
 	}
 	mutex_unlock(&dev->group->lock);

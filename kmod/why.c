@@ -214,10 +214,13 @@ static bool kosdma_why_held(struct kosdma_why *why, struct kosdma_group *group,
 
 	mutex_lock(&group->lock);
 	holder = group->holder;
-	/* Itself, or the first sibling. */
+	/* A sibling of it, if it does not itself. */
 	list_for_each_entry(member, &group->members, member_node) {
-		if (member->holds && (held == why->address || member->address == why->address))
-			held = member->address;
+		if (!member->holds)
+			continue;
+		held = member->address;
+		if (held == why->address)
+			break;
 	}
 	/* For the teardown of a dead holder one waits; what holds on after it is registers. */
 	if (holder && ((dev && dev->attached) || !kosdma_process_is_current(holder)) &&

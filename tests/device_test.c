@@ -603,6 +603,7 @@ TEST_F_TIMEOUT(device, registers_that_outlive_their_process_keep_the_device, 240
 	int ready[2], over[2];
 	pid_t pid, waiter;
 	Handle region;
+	time_t killed;
 	int status;
 
 	ASSERT_EQ(0, pipe2(ready, O_CLOEXEC));
@@ -628,9 +629,11 @@ TEST_F_TIMEOUT(device, registers_that_outlive_their_process_keep_the_device, 240
 		_exit(1);
 	}
 	usleep(300 * 1000);
+	killed = time(NULL);
 	ASSERT_EQ(0, kill(waiter, SIGKILL));
 	ASSERT_EQ(waiter, waitpid(waiter, &status, 0));
 	EXPECT_TRUE(WIFSIGNALED(status));
+	EXPECT_LT(time(NULL) - killed, 8); /* of ten that it would wait */
 
 	EXPECT_RC(rcBusy, KnIommuAttachDevice(self->edu.bdf));
 	EXPECT_RC(rcBusy, KnRegisterPhyMem(self->edu.bar + PAGE, PAGE, 0, &region));

@@ -256,6 +256,29 @@ TEST_F(observe, handles_are_shown_as_a_tree_with_tombstones)
 	EXPECT_EQ(0, count(KOSDMA_CMD_HANDLE_GET, getpid()));
 }
 
+/* It stands for no address, and must not be taken for it. */
+TEST_F(observe, the_address_that_no_device_has_names_no_device)
+{
+	static const uint8_t cmds[] = {
+		KOSDMA_CMD_BUFFER_GET, KOSDMA_CMD_MAPPING_GET, KOSDMA_CMD_ACCESS_GET,
+		KOSDMA_CMD_DOMAIN_GET, KOSDMA_CMD_REGION_GET, KOSDMA_CMD_HANDLE_GET,
+	};
+	struct netlink_request req;
+	int sock = netlink_open();
+
+	for (size_t i = 0; i < ARRAY_SIZE(cmds); i++) {
+		test_context("command %u", cmds[i]);
+		netlink_request(&req, cmds[i], true);
+		netlink_u32(&req, KOSDMA_A_BUFFER_DEVICE, UINT32_MAX);
+		EXPECT_EQ(ENODEV, netlink_send(sock, &req, NULL, NULL).error);
+	}
+	test_context("release");
+	netlink_request(&req, KOSDMA_CMD_QUARANTINE_RELEASE, false);
+	netlink_u32(&req, KOSDMA_A_QUARANTINE_DEVICE, UINT32_MAX);
+	EXPECT_EQ(ENOENT, netlink_send(sock, &req, NULL, NULL).error);
+	close(sock);
+}
+
 enum { NR_COPIES = 3000 };
 
 struct churn {

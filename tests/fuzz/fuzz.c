@@ -1215,7 +1215,7 @@ int main(int argc, char **argv)
 	ever = now + 1;
 	nothing_is_left(NULL, 0);
 
-	for (; optind < argc; optind++, done++) {
+	for (; optind < argc && (!seconds || time(NULL) - begin < seconds); optind++, done++) {
 		char name[64];
 
 		if (!parse_program(argv[optind], &p))
