@@ -31,7 +31,8 @@ enum {
 	SECONDS = 20, /* until all that is freed later is freed */
 	FAULTS_MAX = 5000, /* more than any call has */
 	BLOCKS = 5, /* pages of a buffer of two blocks */
-	BATCH = 4, /* buffers of one page, begun at once */
+	BATCH = 4, /* buffers of one block, begun at once */
+	ORDER = 8, /* of the block: two of them fill a page table */
 	TIMEOUT = 600,
 };
 
@@ -483,7 +484,7 @@ static void close_many(struct scene *s)
 static void make_buffers(struct scene *s)
 {
 	for (int i = 0; i < BATCH; i++)
-		s->buffers[i] = buffer_create(0, PAGE, 0);
+		s->buffers[i] = buffer_create(ORDER, PAGES(1 << ORDER), 0);
 }
 
 static Retcode do_begin_batch(struct scene *s)
