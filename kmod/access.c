@@ -9,7 +9,8 @@
  *
  * Once an access is closed, an IOMMU has cut devices off, and the pages may be
  * freed. Without one they linger in the domain until its devices have proven
- * quiet; those of a device that does not are quarantined.
+ * quiet; those of a device that does not are quarantined. They linger, too, if
+ * the IOMMU's driver has failed to unmap: until all devices are detached.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -70,6 +71,22 @@ int kosdma_access_prot(const struct kosdma_access *access)
 	return prot;
 }
 
+/* What was unmapped of it is less than it should be. */
+static void kosdma_hwdom_set_stale(struct kosdma_hwdom *hwdom, u64 start, u64 bytes)
+{
+	if (!hwdom->stale)
+		pr_err("the IOMMU driver fails to unmap [%#llx-%#llx]: closed buffers are kept until devices are detached\n",
+		       start, start + bytes - 1);
+	hwdom->stale = true;
+}
+
+/* Take out at once the part of a range that could be entered. */
+void kosdma_hwdom_undo(struct kosdma_hwdom *hwdom, u64 start, u64 bytes)
+{
+	if (iommu_unmap(hwdom->iommu, start, bytes) != bytes)
+		kosdma_hwdom_set_stale(hwdom, start, bytes);
+}
+
 /**
  * kosdma_access_map_hwdom() - enter a placed access in a hardware domain
  * @access: has its IOVA
@@ -93,7 +110,7 @@ int kosdma_access_map_hwdom(struct kosdma_access *access, struct kosdma_hwdom *h
 	if (mapped == bytes)
 		return 0;
 	if (mapped > 0)
-		iommu_unmap(hwdom->iommu, access->iova.start, mapped);
+		kosdma_hwdom_undo(hwdom, access->iova.start, mapped);
 	return mapped == -EOPNOTSUPP ? mapped : -ENOMEM;
 }
 
@@ -110,8 +127,8 @@ static void kosdma_hwdom_unmap(struct kosdma_hwdom *hwdom, u64 start, u64 bytes)
 	iommu_iotlb_gather_add_range(gather, start, bytes);
 	if (IS_ENABLED(CONFIG_X86))
 		gather->pgsize = 0;
-	/* We know what is mapped: if less goes, something else is left. */
-	WARN_ON_ONCE(iommu_unmap_fast(hwdom->iommu, start, bytes, gather) != bytes);
+	if (iommu_unmap_fast(hwdom->iommu, start, bytes, gather) != bytes)
+		kosdma_hwdom_set_stale(hwdom, start, bytes);
 }
 
 /* Take a range out of the page tables that come before @end; NULL: out of all. */
@@ -226,6 +243,8 @@ static int kosdma_access_place_translated(struct kosdma_access *access)
 	struct kosdma_hwdom *hwdom;
 	int ret;
 
+	if (kosdma_domain_stale(domain))
+		return -ENOMEM;
 	if (!kosdma_iova_alloc(&domain->space, &access->iova, kosdma_buffer_bytes(access->buffer),
 			       PAGE_SIZE, kosdma_access_align(access, pgsizes),
 			       kosdma_access_limit(access)))
@@ -353,7 +372,7 @@ void kosdma_access_unplace(struct kosdma_access *access, struct list_head *spans
 
 /* --- death -------------------------------------------------------------------- */
 
-/* The access has ended, but a device may still write to the pages. */
+/* It has ended, but a device may still reach the pages. */
 static void kosdma_access_keep(struct kosdma_access *access)
 {
 	lockdep_assert_held(&access->domain->lock);
@@ -361,7 +380,6 @@ static void kosdma_access_keep(struct kosdma_access *access)
 	kosdma_object_pin(&access->buffer->obj);
 	list_add_tail(&access->domain_node, &access->domain->lingering);
 	access->domain->lingering_pages += access->buffer->npages;
-	access->kept = true;
 	access->lingers = true;
 	kosdma_stat_add(KOSDMA_STAT_LINGERING, access->buffer->npages);
 }
@@ -430,12 +448,11 @@ static bool kosdma_ending_add_locked(struct kosdma_ending *ending, struct kosdma
 {
 	struct kosdma_domain *domain = access->domain;
 	struct kosdma_buffer *buffer = access->buffer;
-	bool written;
 
 	lockdep_assert_held(&domain->lock);
 	if (access->done)
 		return false;
-	written = access->reached && (access->placed || kosdma_domain_unquiet(domain));
+	access->kept = access->reached && (access->placed || kosdma_domain_unquiet(domain));
 	access->done = true;
 	if (access->placed)
 		kosdma_access_unplace(access, &ending->spans);
@@ -446,11 +463,6 @@ static bool kosdma_ending_add_locked(struct kosdma_ending *ending, struct kosdma
 	mutex_unlock(&buffer->lock);
 	kosdma_object_get(&access->obj);
 	list_add_tail(&access->buffer_node, &ending->accesses);
-	trace_access_end(access, ending->how, written);
-	if (written) {
-		kosdma_access_keep(access);
-		kosdma_access_settle(domain, &ending->released);
-	}
 	return true;
 }
 
@@ -483,15 +495,22 @@ void kosdma_ending_finish(struct kosdma_ending *ending)
 {
 	struct kosdma_domain *domain = ending->domain;
 	struct kosdma_access *access, *next;
+	bool stale;
 
 	if (!domain)
 		return;
 	kosdma_span_finish(domain, &ending->spans);
 	kosdma_domain_flush(domain);
+	stale = kosdma_domain_stale(domain);
 	list_for_each_entry(access, &ending->accesses, buffer_node) {
-		if (!access->kept)
+		access->kept |= stale;
+		trace_access_end(access, ending->how, access->kept);
+		if (access->kept)
+			kosdma_access_keep(access);
+		else
 			kosdma_buffer_unuse(access->buffer);
 	}
+	kosdma_access_settle(domain, &ending->released);
 	mutex_unlock(&domain->lock);
 	ending->domain = NULL;
 
@@ -1001,7 +1020,7 @@ int kosdma_ioctl_access_info(struct kosdma_ucmd *ucmd)
 	} else if (cmd->capacity) {
 		if (list.blocks.count > ARRAY_SIZE(few))
 			blocks = kvmalloc_array(list.blocks.count, sizeof(*blocks),
-						GFP_KERNEL_ACCOUNT);
+						GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
 		if (blocks)
 			kosdma_list_where(&list, &where, order_max, blocks);
 		else

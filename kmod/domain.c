@@ -277,11 +277,31 @@ static void kosdma_domain_detach_hwdom(struct kosdma_group *group)
 }
 
 /**
+ * kosdma_domain_stale() - can devices reach what was unmapped?
+ * @domain: locked
+ *
+ * Return: whether an unmap has failed. That lasts until the groups have left; new
+ * accesses get no address meanwhile, because it may be one of those.
+ */
+bool kosdma_domain_stale(struct kosdma_domain *domain)
+{
+	struct kosdma_hwdom *hwdom;
+
+	lockdep_assert_held(&domain->lock);
+	list_for_each_entry(hwdom, &domain->hwdoms, node) {
+		if (hwdom->stale)
+			return true;
+	}
+	return false;
+}
+
+/**
  * kosdma_domain_flush() - make the IOMMUs forget what was unmapped
  * @domain: since the last call nothing has happened in it but that accesses were
  *	taken out of the page tables, under the lock that is held
  *
- * No device reaches through what was unmapped when this returns.
+ * No device reaches through what was unmapped when this returns, if it was all
+ * unmapped (kosdma_domain_stale()).
  */
 void kosdma_domain_flush(struct kosdma_domain *domain)
 {

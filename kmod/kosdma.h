@@ -636,12 +636,14 @@ int kosdma_ioctl_region_map(struct kosdma_ucmd *ucmd);
  * @node: in domain->hwdoms
  * @iommu: the kernel's domain
  * @groups: groups attached to it
+ * @stale: the driver has failed to unmap (virtio's needs memory for that)
  * @gather: what was unmapped since the last kosdma_domain_flush()
  */
 struct kosdma_hwdom {
 	struct list_head node;
 	struct iommu_domain *iommu;
 	unsigned int groups;
+	bool stale;
 	struct iommu_iotlb_gather gather;
 };
 
@@ -670,7 +672,7 @@ enum kosdma_mode {
  * @nr_accesses: how many there are
  * @placed: how many of them have an address
  * @iova_bytes: that its accesses take of @space
- * @lingering: ended accesses whose pages a device may still write
+ * @lingering: ended accesses whose pages a device may still reach
  * @lingering_pages: how many pages these have
  * @unquiet: a device that left without being proven quiet, with a reference;
  *	see kosdma_domain_unquiet()
@@ -715,6 +717,7 @@ int kosdma_domain_add(struct kosdma_domain *domain, struct kosdma_device *dev);
 void kosdma_domain_remove(struct kosdma_domain *domain, struct kosdma_device *dev, bool quiet);
 int kosdma_domain_set_mask(struct kosdma_domain *domain, struct kosdma_device *dev, u64 mask);
 struct kosdma_device *kosdma_domain_unquiet(struct kosdma_domain *domain);
+bool kosdma_domain_stale(struct kosdma_domain *domain);
 void kosdma_domain_lost_device(struct kosdma_domain *domain);
 void kosdma_domain_end(struct kosdma_domain *domain);
 void kosdma_domain_end_accesses(struct kosdma_domain *domain);
@@ -741,7 +744,7 @@ int kosdma_ioctl_domain_create(struct kosdma_ucmd *ucmd);
  * @fresh: placed by the attach that is under way
  * @reached: in a direct domain: has been placed at some time
  * @done: not open yet, or ended
- * @kept: ended, but a device may have written on: whoever releases it gives its
+ * @kept: ended, but a device may go on to reach it: whoever releases it gives its
  *	use of the buffer back
  * @lingers: ended, and in domain->lingering
  * @quarantined: in the quarantine; guarded by its lock
@@ -805,6 +808,7 @@ unsigned long kosdma_access_pgsizes(struct kosdma_domain *domain);
 u64 kosdma_access_align(const struct kosdma_access *access, unsigned long pgsizes);
 u64 kosdma_access_limit(const struct kosdma_access *access);
 int kosdma_access_prot(const struct kosdma_access *access);
+void kosdma_hwdom_undo(struct kosdma_hwdom *hwdom, u64 start, u64 bytes);
 void kosdma_hwdoms_unmap(struct kosdma_domain *domain, const struct kosdma_hwdom *end, u64 start,
 			 u64 bytes);
 void kosdma_access_unmap(struct kosdma_access *access);

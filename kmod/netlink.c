@@ -103,6 +103,8 @@ int kosdma_nl_object_dump_start(struct netlink_callback *cb)
 		/* No function has it: that is how no filter looks. */
 		if (dump->address == KOSDMA_NO_ADDRESS) {
 			kosdma_viewer_put(&dump->viewer);
+			NL_SET_ERR_MSG_ATTR(cb->extack, attrs[KOSDMA_A_BUFFER_DEVICE],
+					    KOSDMA_NL_NO_DEVICE);
 			return -ENODEV;
 		}
 	}

@@ -88,7 +88,7 @@ static int kosdma_span_map_hwdom(struct kosdma_span *span, struct kosdma_hwdom *
 			addr += mapped;
 		if (mapped != bytes) {
 			if (addr > start)
-				iommu_unmap(hwdom->iommu, start, addr - start);
+				kosdma_hwdom_undo(hwdom, start, addr - start);
 			return -ENOMEM;
 		}
 	}
@@ -135,6 +135,8 @@ int kosdma_span_place(struct kosdma_domain *domain, const struct kosdma_begin *b
 	u64 start;
 
 	lockdep_assert_held(&domain->lock);
+	if (kosdma_domain_stale(domain))
+		return -ENOMEM;
 	count = kosdma_span_fit(begins, count);
 	if (count < 2)
 		return 0;

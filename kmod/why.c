@@ -222,7 +222,10 @@ static bool kosdma_why_held(struct kosdma_why *why, struct kosdma_group *group,
 		if (held == why->address)
 			break;
 	}
-	/* For the teardown of a dead holder one waits; what holds on after it is registers. */
+	/*
+	 * An attach waits for the teardown of a dead holder. If that is over and the
+	 * group is still held, then by registers that another process inherited.
+	 */
 	if (holder && ((dev && dev->attached) || !kosdma_process_is_current(holder)) &&
 	    (!READ_ONCE(holder->dead) || READ_ONCE(holder->gone))) {
 		struct kosdma_reason reason = {

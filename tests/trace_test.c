@@ -506,7 +506,7 @@ TEST_F(trace, a_device_in_a_domain)
 				  domain_sid, pid, range);
 
 		EXPECT_LT(unplace, flush);
-		EXPECT_LT(flush, detach);
+		EXPECT_LT(flush, end);
 	}
 	EXPECT_LT(detach, found(self, "device_unhold: device=%s pid=%d", device,
 				pid));
