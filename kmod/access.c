@@ -71,11 +71,11 @@ int kosdma_access_prot(const struct kosdma_access *access)
 	return prot;
 }
 
-/* What was unmapped of it is less than it should be. */
+/* Less was unmapped than should have been. */
 static void kosdma_hwdom_set_stale(struct kosdma_hwdom *hwdom, u64 start, u64 bytes)
 {
 	if (!hwdom->stale)
-		pr_err("the IOMMU driver fails to unmap [%#llx-%#llx]: closed buffers are kept until devices are detached\n",
+		pr_err_ratelimited("the IOMMU driver fails to unmap [%#llx-%#llx]: closed buffers are kept until devices are detached\n",
 		       start, start + bytes - 1);
 	hwdom->stale = true;
 }
@@ -489,7 +489,8 @@ bool kosdma_ending_add(struct kosdma_ending *ending, struct kosdma_access *acces
 
 /**
  * kosdma_ending_finish() - close the accesses that were added
- * @ending: empty again when this returns; behind an IOMMU, devices are cut off
+ * @ending: empty again when this returns; behind an IOMMU, devices are cut off, or
+ *	what they still reach is kept
  */
 void kosdma_ending_finish(struct kosdma_ending *ending)
 {
@@ -527,7 +528,8 @@ void kosdma_ending_finish(struct kosdma_ending *ending)
 
 /**
  * kosdma_access_end() - close an access
- * @access: behind an IOMMU, devices are cut off when this returns
+ * @access: behind an IOMMU, devices are cut off when this returns, or its pages
+ *	are kept
  * @how: why
  *
  * Called without locks. Never touches the device.
@@ -711,6 +713,12 @@ static int kosdma_begin_open(struct kosdma_domain *domain, struct kosdma_begin *
 	int ret = 0;
 
 	mutex_lock(&domain->lock);
+	/* Not to be opened only to be closed again: that would linger. */
+	if (kosdma_domain_stale(domain)) {
+		mutex_unlock(&domain->lock);
+		*failed = 0;
+		return -ENOMEM;
+	}
 	for (opened = 0; opened < count; opened++) {
 		ret = fatal_signal_pending(current) ? -EINTR :
 		      kosdma_access_open(begins[opened].access, begins[opened].source);

@@ -735,7 +735,8 @@ int kosdma_ioctl_domain_create(struct kosdma_ucmd *ucmd);
  *	lingers; immutable
  * @use: of the buffer
  * @attr: direction bits that buffer and rights both allow; immutable
- * @domain_node: in domain->accesses or domain->lingering or the quarantine
+ * @domain_node: in domain->accesses or domain->lingering or the quarantine; in
+ *	none until its ending is finished
  * @buffer_node: in buffer->accesses, guarded by buffer->lock
  * @iova: its range, valid if @placed in a translated domain; without @span, in
  *	domain->space

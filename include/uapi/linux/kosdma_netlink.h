@@ -31,8 +31,8 @@ enum kosdma_nl_device_state {
  * @KOSDMA_NL_OBJECT_LIVE: In use.
  * @KOSDMA_NL_OBJECT_ENDED: It has ended; something still refers to it.
  * @KOSDMA_NL_OBJECT_REVOKED: It was taken back.
- * @KOSDMA_NL_OBJECT_LINGERING: An access that has ended in a domain without
- *   IOMMU, whose devices may still write.
+ * @KOSDMA_NL_OBJECT_LINGERING: An access that has ended, while devices of its
+ *   domain may still reach its pages.
  * @KOSDMA_NL_OBJECT_QUARANTINED: The same, and no device of the domain is left
  *   that could be proven quiet.
  * @KOSDMA_NL_OBJECT_CLOSED: A handle that was closed; what was opened through
