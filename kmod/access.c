@@ -76,7 +76,7 @@ static void kosdma_hwdom_set_stale(struct kosdma_hwdom *hwdom, u64 start, u64 by
 {
 	if (!hwdom->stale)
 		pr_err_ratelimited("the IOMMU driver fails to unmap [%#llx-%#llx]: closed buffers are kept until devices are detached\n",
-		       start, start + bytes - 1);
+				   start, start + bytes - 1);
 	hwdom->stale = true;
 }
 
