@@ -9,6 +9,7 @@
  * All are told by a work item, in order of time, many in one message: whoever has
  * one to tell may be in any context, and never waits or fails for it.
  */
+#include <linux/delay.h>
 #include <linux/ktime.h>
 #include <linux/pid_namespace.h>
 #include <linux/ratelimit.h>
@@ -17,6 +18,7 @@
 
 #include <linux/kosdma_netlink.h>
 
+#include "inject.h"
 #include "kosdma.h"
 #include "netlink.h"
 
@@ -131,10 +133,12 @@ static bool kosdma_events_tell_some(struct kosdma_message *message)
 	const struct kosdma_object_event *object;
 	unsigned int i, n, first;
 	unsigned long flags;
+	u64 now;
 
 	spin_lock_irqsave(&kosdma_events_lock, flags);
 	first = kosdma_objects_told;
 	n = min(kosdma_objects_seen - first, KOSDMA_OBJECT_EVENTS_BATCH);
+	now = ktime_get_boottime_ns();
 	spin_unlock_irqrestore(&kosdma_events_lock, flags);
 
 	for (i = 0; i < n; i++) {
@@ -142,8 +146,12 @@ static bool kosdma_events_tell_some(struct kosdma_message *message)
 		kosdma_events_tell_before(message, object->time);
 		kosdma_netlink_tell_object(message, object);
 	}
-	if (!n)
-		kosdma_events_tell_before(message, U64_MAX);
+	if (!n) {
+		if (kosdma_inject(tell_ms))
+			msleep(kosdma_inject(tell_ms));
+		/* What came later may be behind an object's; it has scheduled the work anew. */
+		kosdma_events_tell_before(message, now + 1);
+	}
 
 	/* Their places are free. */
 	spin_lock_irqsave(&kosdma_events_lock, flags);

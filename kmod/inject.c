@@ -19,6 +19,9 @@ module_param_named(inject_block_order, kosdma_inject_block_order, uint, 0600);
 uint kosdma_inject_teardown_ms;
 module_param_named(inject_teardown_ms, kosdma_inject_teardown_ms, uint, 0600);
 
+uint kosdma_inject_tell_ms;
+module_param_named(inject_tell_ms, kosdma_inject_tell_ms, uint, 0600);
+
 /* Under the domain's lock: tell of a fault as its IOMMU's driver does, from an interrupt. */
 static int kosdma_inject_fault_in(struct kosdma_domain *domain, u32 address)
 {

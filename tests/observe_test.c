@@ -28,6 +28,7 @@
 
 #define NONE INVALID_HANDLE
 #define PCI "/sys/bus/pci"
+#define TELL_MS "/sys/module/kosdma/parameters/inject_tell_ms"
 #define FAULT "/sys/module/kosdma/parameters/inject_fault"
 
 enum {
@@ -163,6 +164,8 @@ FIXTURE_SETUP(observe)
 
 FIXTURE_TEARDOWN(observe)
 {
+	if (!access(TELL_MS, W_OK))
+		EXPECT_TRUE(probe_write_file(TELL_MS, "0"));
 	device_restore();
 	set_driver(&self->edu, "");
 }
@@ -675,7 +678,7 @@ TEST_F(observe, events_of_devices_are_told_and_kept)
 }
 
 /* Those of objects and those of devices wait in different places. */
-TEST_F(observe, events_come_in_order_of_time)
+static void expect_order_of_time(struct fixture_data_observe *self)
 {
 	struct netlink_reply reply;
 	int sock = netlink_open(), nr = 0, kinds = 0;
@@ -700,6 +703,20 @@ TEST_F(observe, events_come_in_order_of_time)
 			  1 << KOSDMA_NL_EVENT_ATTACH | 1 << KOSDMA_NL_EVENT_DETACH,
 		  kinds);
 	close(sock);
+}
+
+TEST_F(observe, events_come_in_order_of_time)
+{
+	expect_order_of_time(self);
+}
+
+/* Whoever tells them sleeps between its looks at the one place and the other. */
+TEST_F(observe, events_come_in_order_of_time_whenever_they_are_told)
+{
+	if (access(TELL_MS, W_OK))
+		SKIP("this is not the test build of the module");
+	ASSERT_TRUE(probe_write_file(TELL_MS, "100"));
+	expect_order_of_time(self);
 }
 
 /* An IOMMU's driver tells of a fault in a domain: by a device, or one without a name (""). */
