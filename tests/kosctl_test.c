@@ -800,11 +800,15 @@ static void monitor_start(const struct fixture_data_kosctl *self, struct monitor
 		execlp(self->program, self->program, "monitor", option, NULL);
 		_exit(127);
 	}
-	/* On a busy machine its start takes long; the test's own time ends this. */
+	/* On a busy machine its start takes long; the test's own time ends this, or its end. */
 	for (;;) {
 		monitor_read(monitor);
 		if (monitor->out[0])
 			return;
+		if (waitpid(monitor->pid, NULL, WNOHANG)) {
+			test_log("the monitor ended: %s", monitor->err);
+			ASSERT_TRUE(false);
+		}
 		ASSERT_OK(KnHandleClose(domain_create()));
 		usleep(100 * 1000);
 	}
@@ -870,6 +874,25 @@ TEST_F(kosctl, monitor_prints_events_in_order)
 	parse_json(monitor.out);
 	monitor_stop(&monitor);
 	EXPECT_EQ(USAGE, run(self, "monitor now", out, err));
+}
+
+TEST_F(kosctl, monitor_starts_while_events_come)
+{
+	static struct monitor monitor;
+	pid_t child = test_fork();
+	int status;
+
+	if (!child) {
+		for (;;)
+			ASSERT_OK(KnHandleClose(domain_create()));
+	}
+	for (int i = 0; i < 5; i++) {
+		monitor_start(self, &monitor, NULL, false);
+		EXPECT_STREQ("", monitor.err);
+		monitor_stop(&monitor);
+	}
+	ASSERT_EQ(0, kill(child, SIGKILL));
+	ASSERT_EQ(child, waitpid(child, &status, 0));
 }
 
 /* Stopped, it reads nothing; nobody waits for it, and later it says what it missed. */

@@ -219,7 +219,7 @@ static int no_sequence(struct nl_msg *msg, void *arg)
 	return NL_OK;
 }
 
-/* A socket of its own: an event would be taken for an answer. */
+/* A socket of its own, on which nothing is asked: an event would be taken for the answer. */
 static struct nl_sock *open_events(void)
 {
 	static const char *const groups[] = { "objects", "devices", "faults" };
@@ -232,7 +232,7 @@ static struct nl_sock *open_events(void)
 		return NULL;
 	}
 	for (i = 0; i < sizeof(groups) / sizeof(groups[0]) && ret >= 0; i++) {
-		group = genl_ctrl_resolve_grp(events, KOSDMA_FAMILY_NAME, groups[i]);
+		group = genl_ctrl_resolve_grp(sock, KOSDMA_FAMILY_NAME, groups[i]);
 		ret = group < 0 ? group : nl_socket_add_membership(events, group);
 	}
 	if (ret < 0) {
