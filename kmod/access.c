@@ -87,6 +87,66 @@ void kosdma_hwdom_undo(struct kosdma_hwdom *hwdom, u64 start, u64 bytes)
 		kosdma_hwdom_set_stale(hwdom, start, bytes);
 }
 
+/*
+ * How much of a range one call of the driver enters: pages of one size, the largest
+ * that fits, up to where a still larger one might.
+ */
+static unsigned long kosdma_hwdom_run(const struct kosdma_hwdom *hwdom, unsigned long addr,
+				      phys_addr_t start, unsigned long bytes)
+{
+	unsigned long sizes = hwdom->iommu->pgsize_bitmap, size, larger;
+
+	/* Neither is page 0. */
+	size = BIT(__fls(sizes & GENMASK(min(__fls(bytes), __ffs(addr | start)), 0)));
+	larger = sizes & ~(size | (size - 1));
+	if (larger) {
+		larger = BIT(__ffs(larger));
+		bytes = min(bytes, larger - (addr & (larger - 1)));
+	}
+	return bytes & ~(size - 1);
+}
+
+/**
+ * kosdma_hwdom_map() - enter memory in a hardware domain
+ * @hwdom: has nothing in the range
+ * @addr: the first I/O address
+ * @sgt: what is entered, on pages' borders
+ * @prot: what devices may do, as the IOMMU API has it
+ *
+ * If that fails, the kernel takes out what it has entered, and does not tell if that
+ * fails, too. Where it may, each call is one of the driver's, of which nothing is left.
+ *
+ * Return: how many bytes have been entered, or an errno; then nothing has.
+ */
+ssize_t kosdma_hwdom_map(struct kosdma_hwdom *hwdom, u64 addr, struct sg_table *sgt, int prot)
+{
+	struct scatterlist *sg;
+	ssize_t mapped = 0;
+	unsigned int i;
+
+	if (!hwdom->unmap_may_fail && sgt->orig_nents > 1)
+		return kosdma_iommu_map_sgtable(hwdom->iommu, addr, sgt, prot);
+	for_each_sgtable_sg(sgt, sg, i) {
+		unsigned long done, bytes;
+
+		for (done = 0; done < sg->length; done += bytes) {
+			phys_addr_t start = sg_phys(sg) + done;
+			int ret;
+
+			bytes = sg->length - done;
+			if (hwdom->unmap_may_fail) {
+				bytes = kosdma_hwdom_run(hwdom, addr + mapped, start, bytes);
+				cond_resched();
+			}
+			ret = kosdma_iommu_map(hwdom->iommu, addr + mapped, start, bytes, prot);
+			if (ret)
+				return mapped ?: ret;
+			mapped += bytes;
+		}
+	}
+	return mapped;
+}
+
 /**
  * kosdma_access_map_hwdom() - enter a placed access in a hardware domain
  * @access: has its IOVA
@@ -101,12 +161,7 @@ int kosdma_access_map_hwdom(struct kosdma_access *access, struct kosdma_hwdom *h
 	ssize_t mapped;
 
 	lockdep_assert_held(&access->domain->lock);
-	if (access->buffer->sgt.orig_nents == 1)
-		mapped = kosdma_iommu_map(hwdom->iommu, access->iova.start,
-					  sg_phys(access->buffer->sgt.sgl), bytes, prot) ?: bytes;
-	else
-		mapped = kosdma_iommu_map_sgtable(hwdom->iommu, access->iova.start,
-						  &access->buffer->sgt, prot);
+	mapped = kosdma_hwdom_map(hwdom, access->iova.start, &access->buffer->sgt, prot);
 	if (mapped == bytes)
 		return 0;
 	if (mapped > 0)

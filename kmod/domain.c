@@ -183,6 +183,15 @@ static int kosdma_hwdom_fault(struct iommu_domain *iommu, struct device *dev, un
 	return -EFAULT;
 }
 
+/* Only the driver of the virtio IOMMU needs memory to unmap. */
+static bool kosdma_iommu_unmap_may_fail(struct device *dev)
+{
+	const struct device *iommu = dev->iommu->iommu_dev->dev;
+
+	return iommu && iommu->parent && iommu->parent->bus &&
+	       !strcmp(iommu->parent->bus->name, "virtio");
+}
+
 /* A new page table for @dev, attached to its group, and empty. */
 static struct kosdma_hwdom *kosdma_hwdom_create(struct kosdma_domain *domain,
 						struct kosdma_device *dev)
@@ -198,6 +207,7 @@ static struct kosdma_hwdom *kosdma_hwdom_create(struct kosdma_domain *domain,
 		ret = PTR_ERR(hwdom->iommu);
 		goto err_free;
 	}
+	hwdom->unmap_may_fail = kosdma_iommu_unmap_may_fail(&dev->pdev->dev);
 	iommu_iotlb_gather_init(&hwdom->gather);
 	iommu_set_fault_handler(hwdom->iommu, kosdma_hwdom_fault, domain);
 	ret = iommu_attach_group(hwdom->iommu, dev->group->iommu);

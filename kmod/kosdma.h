@@ -636,13 +636,15 @@ int kosdma_ioctl_region_map(struct kosdma_ucmd *ucmd);
  * @node: in domain->hwdoms
  * @iommu: the kernel's domain
  * @groups: groups attached to it
- * @stale: the driver has failed to unmap (virtio's needs memory for that)
+ * @unmap_may_fail: the driver needs memory to unmap; immutable
+ * @stale: the driver has failed to unmap
  * @gather: what was unmapped since the last kosdma_domain_flush()
  */
 struct kosdma_hwdom {
 	struct list_head node;
 	struct iommu_domain *iommu;
 	unsigned int groups;
+	bool unmap_may_fail;
 	bool stale;
 	struct iommu_iotlb_gather gather;
 };
@@ -809,6 +811,7 @@ unsigned long kosdma_access_pgsizes(struct kosdma_domain *domain);
 u64 kosdma_access_align(const struct kosdma_access *access, unsigned long pgsizes);
 u64 kosdma_access_limit(const struct kosdma_access *access);
 int kosdma_access_prot(const struct kosdma_access *access);
+ssize_t kosdma_hwdom_map(struct kosdma_hwdom *hwdom, u64 addr, struct sg_table *sgt, int prot);
 void kosdma_hwdom_undo(struct kosdma_hwdom *hwdom, u64 start, u64 bytes);
 void kosdma_hwdoms_unmap(struct kosdma_domain *domain, const struct kosdma_hwdom *end, u64 start,
 			 u64 bytes);

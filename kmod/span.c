@@ -82,8 +82,7 @@ static int kosdma_span_map_hwdom(struct kosdma_span *span, struct kosdma_hwdom *
 			bytes += sg[end].length;
 		}
 		run.orig_nents = end - i;
-		mapped = kosdma_iommu_map_sgtable(hwdom->iommu, addr, &run,
-						  kosdma_access_prot(span->members[0]));
+		mapped = kosdma_hwdom_map(hwdom, addr, &run, kosdma_access_prot(span->members[0]));
 		if (mapped > 0)
 			addr += mapped;
 		if (mapped != bytes) {

@@ -38,7 +38,7 @@ enum {
 
 /* ---- faults ---- */
 
-static int nth_fd = -1;
+static int nth_fd = -1, probability_fd = -1;
 
 static void must_write(const char *path, const char *text)
 {
@@ -96,6 +96,8 @@ static void faults_open(enum which which)
 		set_callers("fail_usercopy", 1, 2);
 	nth_fd = open("/proc/self/fail-nth", O_RDWR | O_CLOEXEC);
 	ASSERT_GE(nth_fd, 0);
+	probability_fd = open(DEBUGFS "failslab/probability", O_RDWR | O_CLOEXEC);
+	ASSERT_GE(probability_fd, 0);
 }
 
 static void faults_require(void)
@@ -139,6 +141,30 @@ static bool faults_disarm(void)
 	if (pwrite(nth_fd, "0", 1, 0) != 1)
 		ASSERT_EQ(EFAULT, errno);
 	return !atoi(text);
+}
+
+/*
+ * The nth allocation fails, and then all small ones of this process: when the nth has
+ * come, what the files of the kind ask for counts.
+ */
+static void faults_arm_from(unsigned int n)
+{
+	must_write("/proc/self/make-it-fail", "1");
+	must_write(DEBUGFS "failslab/task-filter", "Y");
+	must_write(DEBUGFS "failslab/times", "-1");
+	ASSERT_EQ(3, write(probability_fd, "100", 3));
+	/* This needs no memory. */
+	faults_arm(n);
+}
+
+/* Whether they came before this. */
+static bool faults_disarm_from(void)
+{
+	bool failed = faults_disarm();
+
+	ASSERT_EQ(1, write(probability_fd, "0", 1));
+	must_write("/proc/self/make-it-fail", "0");
+	return failed;
 }
 
 /* ---- what must not change ---- */
@@ -1036,6 +1062,48 @@ TEST_F_TIMEOUT(fault, what_cannot_be_unmapped_is_kept_until_the_device_leaves, T
 		else
 			EXPECT_EQ(0, stale);
 	}
+}
+
+/* There is no memory to map all of a buffer, and none to take out again what was mapped of it. */
+TEST_F_TIMEOUT(fault, what_a_failed_begin_leaves_is_kept_until_the_device_leaves, TIMEOUT)
+{
+	struct scene *s = &self->s;
+	struct state before;
+	bool failed = true;
+	unsigned int n, stale = 0;
+
+	edu_require_translation(&s->w.edu);
+	faults_open(ALLOCATIONS);
+	before = state_get(&s->w);
+	for (n = 1; failed && n < FAULTS_MAX && !test_nr_failures(); n++) {
+		Retcode rc;
+
+		test_context("from fault %u on", n);
+		attach_to(s);
+		make_buffer(s);
+		faults_arm_from(n);
+		rc = do_begin_ex(s);
+		failed = faults_disarm_from();
+		if (rc == rcOk)
+			close_made(s);
+		if (lingering()) {
+			stale++;
+			EXPECT_EQ(BLOCKS, lingering());
+			EXPECT_EQ(rcOutOfMemory, do_begin_ex(s));
+		} else {
+			EXPECT_OK(do_begin_ex(s));
+			close_made(s);
+		}
+		close_buffer(s);
+		detach_from(s);
+		expect_as_before(&s->w, &before);
+	}
+	EXPECT_LT(n, FAULTS_MAX);
+	test_context("%s", "");
+	if (unmap_can_fail(&s->w.edu))
+		EXPECT_LT(0, stale);
+	else
+		EXPECT_EQ(0, stale);
 }
 
 /* What the kernel put into the descriptor table is closed with the message. */
