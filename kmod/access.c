@@ -96,7 +96,7 @@ static unsigned long kosdma_hwdom_run(const struct kosdma_hwdom *hwdom, unsigned
 {
 	unsigned long sizes = hwdom->iommu->pgsize_bitmap, size, larger;
 
-	/* Neither is page 0. */
+	/* No I/O address is 0. */
 	size = BIT(__fls(sizes & GENMASK(min(__fls(bytes), __ffs(addr | start)), 0)));
 	larger = sizes & ~(size | (size - 1));
 	if (larger) {
